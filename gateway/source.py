@@ -1,0 +1,100 @@
+"""What a conversion may know of the hospital that a message or an image comes from. Pure: no I/O, no clock, no random.
+
+`gateway.adapter` makes a ``Source`` from a hospital's folder; `gateway.hl7v2` and `gateway.imaging` read it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+#: Namespace of all ids: the same institution, type and business identifier always give the same id.
+_IDS = uuid.uuid5(uuid.NAMESPACE_URL, "http://huren.example/fhir")
+
+Resource = dict[str, Any]
+
+
+class Codes(Protocol):
+    """A hospital's local codes as the terminology knows them (`gateway.terminology.CodeMap`)."""
+
+    def codings(self, local: str) -> list[dict[str, str]]:
+        """The unified coding and, where it is sure, LOINC's, for a local code; empty when it is unmapped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmapped:
+    """A local code that no row of ``codes.csv`` maps: stored under the hospital's own code, counted and listed."""
+
+    kind: str  # "test" (OBX-3), "order" (OBR-4) or "exam" (DICOM procedure)
+    local: str
+    display: str
+    unit: str = ""
+    where: str = ""  # the sender's path: OBX-3, OBR-4, (0008,1032)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One resource to store.
+
+    ``as_of``: microseconds since the epoch that the content is valid as of (OBR-22, else MSH-7), or None. When the
+    store holds a version with a later ``as_of`` and other content, ``on_older`` decides: "refuse" raises CONFLICT for
+    the whole unit, "skip" keeps ours and goes on (a lab's copy of a Patient must not undo the newer one, nor
+    stop its report).
+    """
+
+    resource: Resource
+    as_of: int | None = None
+    on_older: str = "refuse"
+
+
+@dataclass(slots=True)
+class Conversion:
+    """What a message or a study became: the resources in dependency order, and the remarks to answer and count."""
+
+    changes: list[Change] = field(default_factory=list)
+    unmapped: list[Unmapped] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One hospital, as a conversion sees it."""
+
+    institution: str  # slug; also the Organization id
+    name: str
+    code_system: str  # system URI of the hospital's own test and exam codes
+    codes: Codes
+    timezone: str = "Asia/Shanghai"
+    charset: str | None = None  # HL7v2: wins over MSH-18; None trusts MSH-18, then a decode check
+    dicom_charset: str | None = None  # when (0008,0005) is absent
+    #: HL7 table overrides by place: {"OBX-8": {"↑": "H"}, "OBX-11": {"1": "F"}}
+    tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    #: Assigning authority or identifier type as sent (PID-3.4, PID-3.5, PID-19) → system URI.
+    identifier_systems: Mapping[str, str] = field(default_factory=dict)
+    #: Further habits of the hospital that data can say; the keys are those of the manifest's [hl7v2] table.
+    habits: Mapping[str, Any] = field(default_factory=dict)
+
+    def id_for(self, resource_type: str, identifier: str) -> str:
+        """The same identifier always gives the same id, so a resend is an update and references need no look-up."""
+        return str(uuid.uuid5(_IDS, f"{self.institution}|{resource_type}|{identifier}"))
+
+    def system(self, kind: str) -> str:
+        """The system URI of this hospital's own identifiers of a kind: ``patient``, ``placer``, ``filler`` …"""
+        return f"urn:huren:{self.institution}:{kind}"
+
+    def table(self, place: str, value: str) -> str:
+        """The standard's value for the hospital's own at a place such as ``OBX-8``."""
+        override = self.tables.get(place)
+        return override.get(value, value) if override else value
+
+    def concept(self, local: str, display: str, system: str = "") -> tuple[dict[str, Any], bool]:
+        """A CodeableConcept of unified, LOINC and the hospital's own coding; False when the code is unmapped."""
+        own = {"system": system or self.code_system, "code": local}
+        if display:
+            own["display"] = display
+        found = self.codes.codings(local) if local else []
+        concept: dict[str, Any] = {"coding": [*found, own]} if local else {}
+        if display:
+            concept["text"] = display
+        return concept, bool(found)
