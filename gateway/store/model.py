@@ -1,0 +1,160 @@
+"""What goes into the store and what comes out, as plain values: no SQL here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.source import Resource, Unmapped
+
+
+@dataclass(slots=True)
+class Put:
+    """Create or update ``resource`` (its ``id`` is set); a new version only where the content differs.
+
+    ``as_of``/``on_older`` as in `gateway.source.Change`. ``if_match``: the version that must be current (412 → CONFLICT,
+    detail ``precondition``); 0 means "must not exist". ``institution``: the owner of the data, or "" for the
+    gateway's own.
+    """
+
+    resource: Resource
+    institution: str = ""
+    as_of: int | None = None
+    on_older: str = "refuse"
+    if_match: int | None = None
+    #: made by ``Store.prepare``: tail, compressed body, index rows; whoever calls ``write`` need not care
+    prepared: Any = None
+
+
+@dataclass(slots=True)
+class Delete:
+    """Delete (http.html#delete): a new version without content; deleting what is not there is no error."""
+
+    resource_type: str
+    id: str
+    if_match: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one Put or Delete, in the unit's order."""
+
+    resource_type: str
+    id: str
+    version: int
+    updated: int  # microseconds since the epoch
+    outcome: str  # "created", "updated", "unchanged", "skipped" (older than ours), "deleted", "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One version of a resource. ``text`` (see `gateway.fhir.resource.text`) is head + tail."""
+
+    pk: int
+    resource_type: str
+    id: str
+    version: int
+    updated: int
+    deleted: bool
+    person: int
+    institution: str
+    tail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The settled outcome of an inbound message: what the edge answers, now and at every resend.
+
+    ``category`` None: stored; ``remark`` then says e.g. that a code is unmapped (AA with ERR-4 W).
+    """
+
+    inbox_id: int
+    category: str | None = None  # a Category's value
+    message: str = ""
+    where: str = ""
+    detail: str = ""
+    remark: str = ""
+    remark_where: str = ""
+    resources: int = 0
+    resend: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A recorded message: its raw bytes are committed. ``receipt`` is set when the same bytes were stored before."""
+
+    id: int
+    receipt: Receipt | None = None
+
+
+@dataclass(slots=True)
+class Settlement:
+    """How an inbound message ends, committed together with its resources."""
+
+    inbox_id: int
+    status: str  # "stored" or "quarantined"
+    institution: str = ""
+    message_type: str = ""
+    receipt: Receipt | None = None
+    unmapped: list[Unmapped] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Access:
+    """An audit row: who did what to whose data. ``persons``: keys of the persons whose data were shown or changed."""
+
+    caller: str
+    institution: str | None
+    action: str  # "read", "vread", "history", "search", "create", "update", "delete", "batch", "transaction", "receive"…
+    target: str  # "Observation/…" or "Observation?code=…" (values of searches are kept: this is the audit)
+    outcome: int  # HTTP status, or 200/4xx-like for other edges
+    peer: str = ""
+    persons: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Unit:
+    """What is written all or nothing: the operations, the end of an inbound message, the study published, the audit row."""
+
+    operations: list[Put | Delete] = field(default_factory=list)
+    settlement: Settlement | None = None
+    published_study: tuple[int, int] | None = None  # (study key, generation that was read)
+    access: Access | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A stored DICOM object: ``facts`` is what `gateway.imaging` read from the header, as JSON-able dict."""
+
+    institution: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    object_key: str
+    size: int
+    digest: bytes  # SHA-256 of the data set as received
+    calling_aet: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DirtyStudy:
+    """A study with instances that its ImagingStudy does not show yet."""
+
+    key: int
+    institution: str
+    study_instance_uid: str
+    generation: int
+    first_dirty: int  # µs: oldest unpublished change
+    last_dirty: int  # µs: newest
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who may use the HTTP paths."""
+
+    name: str
+    institution: str | None
+    scopes: tuple[str, ...]
+    created: int
+    revoked: int | None
