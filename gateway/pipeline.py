@@ -1,0 +1,194 @@
+"""The path of what arrives: record, find the adapter, convert, check, store; then the edge answers.
+
+Edges call `Pipeline` with bytes and get a receipt or a `GatewayError`; they know nothing of what happens between.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gateway import hl7v2
+from gateway.adapter import Adapter, Adapters, load_all
+from gateway.caller import GATEWAY
+from gateway.config import Settings
+from gateway.errors import Category, GatewayError
+from gateway.fhir import check
+from gateway.source import Conversion
+from gateway.store.model import Access, Inbound, Instance, Put, Receipt, Settlement, Unit
+
+if TYPE_CHECKING:
+    from gateway.store import Store
+
+log = logging.getLogger("huren.pipeline")
+
+
+class Pipeline:
+    """What arrives through any port goes through here; one per process, safe from many threads."""
+
+    def __init__(self, settings: Settings, store: Store, adapters: Adapters | None = None) -> None:
+        self.store = store
+        self.adapters = adapters or load_all(settings.adapter_folders, settings.default_adapter)
+
+    # ---------------------------------------------------------------- HL7v2
+
+    def receive_hl7(self, raw: bytes, peer: str) -> Receipt:
+        """Record one message, then settle it; the receipt is durable and says what to answer.
+
+        Raises BUSY when the raw bytes could not be recorded: then nothing may be answered.
+        """
+        header, refusal = _peek(raw)
+        inbound = self.store.record(raw, "hl7v2", peer, control_id=header.control_id if header else "",
+                                    facility=header.sending_facility if header else "")
+        if inbound.receipt:
+            self._log(header, "-", inbound.receipt, 0.0)
+            return inbound.receipt
+        return self._settle(inbound, raw, peer, header, refusal)
+
+    def _settle(self, inbound: Inbound, raw: bytes, peer: str, header: hl7v2.Header | None,
+                refusal: GatewayError | None) -> Receipt:
+        began = time.perf_counter()
+        institution = ""
+        try:
+            if refusal or header is None:
+                raise refusal or GatewayError(Category.MALFORMED, "no MSH segment", "MSH")
+            adapter = self.adapters.for_hl7(header.sending_facility, header.sending_application, peer)
+            institution = adapter.source_for(header.sending_facility).institution
+            receipt = self._store(inbound, raw, adapter, header, peer)
+        except GatewayError as error:
+            if error.category is Category.BUSY:  # stays `received`: run again at the next start, or when it is resent
+                self._log(header, institution, _refused(inbound.id, error), time.perf_counter() - began)
+                raise
+            receipt = self._quarantine(inbound.id, institution, header, error)
+        except Exception as error:  # whatever escapes is our fault; the raw bytes are kept and replayable
+            log.error("fault in the conversion: %s at %s", type(error).__name__, _place(error))
+            fault = GatewayError(Category.FAULT, "an error of the gateway itself; the message is kept and will be replayed")
+            receipt = self._quarantine(inbound.id, institution, header, fault)
+        self._log(header, institution, receipt, time.perf_counter() - began)
+        return receipt
+
+    def _store(self, inbound: Inbound, raw: bytes, adapter: Adapter, header: hl7v2.Header, peer: str) -> Receipt:
+        message = adapter.parse(raw)
+        conversion = adapter.convert_hl7(message, header.sending_facility)
+        institution = adapter.source_for(header.sending_facility).institution
+        receipt = _stored(inbound.id, conversion)
+        settlement = Settlement(inbound.id, "stored", institution, "^".join(header.message_type), receipt,
+                                conversion.unmapped)
+        access = Access(f"mllp:{header.sending_facility}", institution, "receive", f"inbox/{inbound.id}", 200, peer)
+        self.store.write(Unit(self._puts(conversion, institution), settlement, access=access), GATEWAY)
+        return receipt
+
+    @staticmethod
+    def _puts(conversion: Conversion, institution: str) -> list[Put]:
+        for change in conversion.changes:
+            check.require_valid(change.resource, profile=True)
+        return [Put(c.resource, institution, c.as_of, c.on_older) for c in conversion.changes]
+
+    def _quarantine(self, inbox_id: int, institution: str, header: hl7v2.Header | None,
+                    error: GatewayError) -> Receipt:
+        receipt = _refused(inbox_id, error)
+        kind = "^".join(header.message_type) if header else ""
+        self.store.settle_refused(Settlement(inbox_id, "quarantined", institution, kind, receipt))
+        return receipt
+
+    @staticmethod
+    def _log(header: hl7v2.Header | None, institution: str, receipt: Receipt, seconds: float) -> None:
+        outcome = receipt.category or ("resend" if receipt.resend else "stored")
+        log.info("hl7v2 type=%s institution=%s inbox=%s outcome=%s where=%s resources=%d ms=%.1f",
+                 "^".join(header.message_type) if header else "-", institution or "-", receipt.inbox_id, outcome,
+                 receipt.where or "-", receipt.resources, seconds * 1000)
+
+    def replay(self, inbox_id: int) -> Receipt:
+        """Run a recorded message again, after a fix; a message that is stored already changes nothing."""
+        row = self.store.inbox_show(inbox_id)
+        if row is None:
+            raise GatewayError(Category.NOT_FOUND, "no such inbox entry; `huren inbox list` shows them", str(inbox_id))
+        header, refusal = _peek(row.raw)
+        # The sender was checked when the message came in; the address of the replay says nothing.
+        return self._settle(Inbound(inbox_id), row.raw, "", header, refusal)
+
+    def recover(self) -> int:
+        """Run what a crash left recorded but not settled; returns how many were run."""
+        rows = self.store.inbox_received()
+        for row in rows:
+            try:
+                self.replay(row.id)
+            except GatewayError as error:
+                log.warning("recovery of inbox=%s stopped: %s", row.id, error.category.value)
+        return len(rows)
+
+    # ---------------------------------------------------------------- DICOM
+
+    def receive_dicom(self, staged: Path, facts: dict[str, Any], digest: bytes, calling_aet: str, peer: str) -> str:
+        """Take over a staged object (fsynced, on the object store's file system) and commit its row.
+
+        Returns "new", "same" or "conflict"; the ImagingStudy follows with ``publish_studies``. Raises what the
+        answer table says; then the staged file is the caller's to remove.
+        """
+        adapter = self.adapters.for_aet(calling_aet, peer)
+        institution = adapter.source_for(calling_aet).institution
+        study, series, sop = (facts[k] for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
+        size = staged.stat().st_size
+        # The digest is part of the key: a second object with the same UID never overwrites the first one's bytes.
+        key = f"dicom/{institution}/{study}/{sop}.{digest.hex()[:12]}.dcm"
+        self.store.objects.adopt(staged, key)
+        return self.store.put_instance(Instance(institution, study, series, sop, key, size, digest, calling_aet, facts))
+
+    def publish_studies(self, ready: Callable[[Any], bool] | None = None) -> int:
+        """One ImagingStudy version for each study with unpublished instances that ``ready`` accepts."""
+        published = 0
+        for study in self.store.dirty_studies():
+            if ready is not None and not ready(study):
+                continue
+            try:
+                self._publish(study)
+                published += 1
+            except GatewayError as error:
+                log.warning("imagingstudy institution=%s outcome=%s where=%s", study.institution,
+                            error.category.value, error.where)
+            except Exception as error:
+                log.error("fault in publishing a study: %s at %s", type(error).__name__, _place(error))
+        return published
+
+    def _publish(self, study: Any) -> None:
+        began = time.perf_counter()
+        facts = self.store.study_instances(study.key)
+        aet = facts[0].get("_calling_aet", "")
+        adapter = self.adapters.for_aet(aet)
+        conversion = adapter.convert_study(facts, aet)
+        access = Access(f"dimse:{aet}", study.institution, "receive", "ImagingStudy", 200)
+        unit = Unit(self._puts(conversion, study.institution), published_study=(study.key, study.generation),
+                    access=access, settlement=Settlement(0, "stored", study.institution, "DICOM", None,
+                                                         conversion.unmapped))
+        self.store.write(unit, GATEWAY)
+        log.info("imagingstudy institution=%s instances=%d resources=%d ms=%.1f", study.institution, len(facts),
+                 len(conversion.changes), (time.perf_counter() - began) * 1000)
+
+
+def _peek(raw: bytes) -> tuple[hl7v2.Header | None, GatewayError | None]:
+    try:
+        return hl7v2.peek(raw), None
+    except GatewayError as error:
+        return None, error
+
+
+def _stored(inbox_id: int, conversion: Conversion) -> Receipt:
+    if not conversion.unmapped:
+        return Receipt(inbox_id, resources=len(conversion.changes))
+    first = conversion.unmapped[0]
+    remark = f"stored; {len(conversion.unmapped)} code(s) are not mapped to unified items: add them to codes.csv"
+    return Receipt(inbox_id, resources=len(conversion.changes), remark=remark, remark_where=first.where)
+
+
+def _refused(inbox_id: int, error: GatewayError) -> Receipt:
+    return Receipt(inbox_id, error.category.value, error.message, error.where, error.detail)
+
+
+def _place(error: BaseException) -> str:
+    """File and line of the innermost frame: enough to mend, and never a value."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
