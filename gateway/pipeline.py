@@ -66,7 +66,7 @@ class Pipeline:
             receipt = self._quarantine(inbound.id, institution, header, error)
         except Exception as error:  # whatever escapes is our fault; the raw bytes are kept and replayable
             log.error("fault in the conversion: %s at %s", type(error).__name__, _place(error))
-            fault = GatewayError(Category.FAULT, "an error of the gateway itself; the message is kept and will be replayed")
+            fault = GatewayError(Category.FAULT, "an error of the gateway itself; the message is kept for a replay")
             receipt = self._quarantine(inbound.id, institution, header, fault)
         self._log(header, institution, receipt, time.perf_counter() - began)
         return receipt
@@ -136,7 +136,8 @@ class Pipeline:
         # The digest is part of the key: a second object with the same UID never overwrites the first one's bytes.
         key = f"dicom/{institution}/{study}/{sop}.{digest.hex()[:12]}.dcm"
         self.store.objects.adopt(staged, key)
-        return self.store.put_instance(Instance(institution, study, series, sop, key, size, digest, calling_aet, facts))
+        return self.store.put_instance(Instance(institution, study, series, sop, key, size, digest, calling_aet,
+                                                {**facts, "_calling_aet": calling_aet}))
 
     def publish_studies(self, ready: Callable[[Any], bool] | None = None) -> int:
         """One ImagingStudy version for each study with unpublished instances that ``ready`` accepts."""

@@ -89,7 +89,10 @@ class Inbound:
 
 @dataclass(slots=True)
 class Settlement:
-    """How an inbound message ends, committed together with its resources."""
+    """How an inbound message ends, committed together with its resources.
+
+    ``inbox_id`` 0: there is no inbox row (a study's publication); only its ``unmapped`` are counted.
+    """
 
     inbox_id: int
     status: str  # "stored" or "quarantined"
