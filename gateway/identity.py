@@ -1,0 +1,83 @@
+"""Which Patients are one person: by a valid national identifier and by nothing weaker. Pure.
+
+The number of the resident identity card (GB 11643) holds region, birth date, order (odd: male) and a check digit
+(ISO 7064 MOD 11-2), so that it can be held against the Patient that carries it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import date
+from typing import Any
+
+from stdnum.cn import ric
+from stdnum.exceptions import ValidationError
+
+#: Resident identity card number: the OID that the Chinese shared-document standards give its issuer (WS/T 483 and 500
+#: write ``<id root="2.16.156.10011.1.3">``) in FHIR's form; what our conversions write.
+NATIONAL_ID_SYSTEM = "urn:oid:2.16.156.10011.1.3"
+#: The same under other spellings: a bare OID as in CDA, and with an upper-case scheme as careless senders write it.
+NATIONAL_ID_ALIASES = frozenset(("2.16.156.10011.1.3", "oid:2.16.156.10011.1.3", "URN:OID:2.16.156.10011.1.3"))
+#: HL7 table 0203 "NNxxx", national person identifier with the country's ISO 3166-1 alpha-3 code: counts where the
+#: identifier has no system of its own.
+_TYPE = ("http://terminology.hl7.org/CodeSystem/v2-0203", "NNCHN")
+
+
+def national_keys(patient: dict[str, Any], on: date | None = None) -> list[str]:
+    """The Patient's national identifiers as stable keys ``system|number``; equal keys mean one person.
+
+    Left out: a number whose check digit, region or date is wrong; one that contradicts the Patient's own ``birthDate``
+    (as precise as that is) or ``gender``; ``use`` = ``old``; a period that has not begun or has ended ``on`` that day
+    (without ``on``, a period with any end counts as ended: rather two persons than two people in one). A Patient with
+    two different valid numbers has none: one of them is somebody else's. Name and birth date never make a key.
+    """
+    found = {number for identifier in patient.get("identifier", ())
+             if _national(identifier) and _current(identifier, on)
+             and (number := normalised(identifier.get("value"))) and not _contradicts(number, patient)}
+    return [f"{NATIONAL_ID_SYSTEM}|{number}" for number in found] if len(found) == 1 else []
+
+
+def normalised(value: Any) -> str:
+    """The valid 18-character number in ASCII with an upper-case X, or an empty string.
+
+    Full-width characters, spaces and hyphens are understood. The 15-digit numbers of before 1999 have no check digit
+    and are not accepted.
+    """
+    if not isinstance(value, str):
+        return ""
+    try:
+        return ric.validate(unicodedata.normalize("NFKC", value).strip().upper())
+    except ValidationError:
+        return ""
+
+
+def is_national_system(system: str) -> bool:
+    """Whether a system URI means the resident identity card number."""
+    return system == NATIONAL_ID_SYSTEM or system in NATIONAL_ID_ALIASES
+
+
+def _national(identifier: dict[str, Any]) -> bool:
+    if system := identifier.get("system"):
+        return is_national_system(system)
+    return any((coding.get("system"), coding.get("code")) == _TYPE
+               for coding in identifier.get("type", {}).get("coding", ()))
+
+
+def _current(identifier: dict[str, Any], on: date | None) -> bool:
+    """``Identifier.use`` and ``period``, compared to the precision that both sides have (datatypes.html#Period)."""
+    if identifier.get("use") == "old":
+        return False
+    period = identifier.get("period", {})
+    start, end = period.get("start", "")[:10], period.get("end", "")[:10]
+    if on is None:
+        return not end
+    day = on.isoformat()
+    return not (start and day[:len(start)] < start) and not (end and day[:len(end)] > end)
+
+
+def _contradicts(number: str, patient: dict[str, Any]) -> bool:
+    """Whether the birth date or the sex within a valid number is another than the Patient's."""
+    born = ric.get_birth_date(number).isoformat()
+    birth_date = patient.get("birthDate", "")[:10]
+    sex = "male" if int(number[16]) % 2 else "female"
+    return born[:len(birth_date)] != birth_date or patient.get("gender") in ({"male", "female"} - {sex})
