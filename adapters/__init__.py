@@ -1,0 +1,1 @@
+"""The shipped hospitals: one folder each; see README.md."""
