@@ -1,0 +1,24 @@
+"""HL7 v2 in ER7: look, split, read, answer, convert. Pure: no input or output, no clock, no random.
+
+- ``peek(raw) -> Header``: MSH on the bytes, before the character set is known; MALFORMED only without a usable MSH.
+- ``split(raw) -> list[bytes]``: the messages in a buffer: several, in FHS/BHS batches, MLLP-framed or bare.
+- ``parse(raw, charset=None) -> Message``: a tolerant, lazy reader. ``message.first("PID")``, ``message.all("OBX")``,
+  ``segment.get(field, component, subcomponent, repetition)`` (escapes resolved, "" when absent), ``segment.require``,
+  ``segment.is_null``, ``segment.repetitions``, ``segment.components``, ``segment.raw``.
+- ``ack(header, code, *, text, error, now, control_id) -> bytes``: the general acknowledgement with ``AckError``.
+- ``convert(message, source) -> Conversion``: ORU^R01 and its kin as FHIR R4 resources.
+- ``timestamps``, ``charset``: HL7 times as FHIR's; character sets by name and by check.
+
+The manual is ``README.md`` in this folder.
+"""
+
+from gateway.hl7v2 import charset, timestamps
+from gateway.hl7v2.ack import AckError, ack
+from gateway.hl7v2.batch import split
+from gateway.hl7v2.convert import convert
+from gateway.hl7v2.header import Header, peek
+from gateway.hl7v2.message import Message, Part, Segment, parse
+from gateway.hl7v2.separators import Separators, escape, unescape
+
+__all__ = ["AckError", "Header", "Message", "Part", "Segment", "Separators", "ack", "charset", "convert", "escape",
+           "parse", "peek", "split", "timestamps", "unescape"]

@@ -1,0 +1,33 @@
+"""Which message becomes what: the dispatch by MSH-9."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.errors import Category, GatewayError
+from gateway.hl7v2.message import Message
+from gateway.hl7v2.oru import convert_oru
+from gateway.source import Conversion, Source
+
+#: Message code and trigger event → converter. R30 and R31 are point-of-care results, R32 pre-ordered ones, R40 alarms,
+#: W01 waveforms: all of the shape of ORU^R01.
+_CONVERTERS: dict[tuple[str, str], Callable[[Message, Source], Conversion]] = {
+    ("ORU", event): convert_oru for event in ("R01", "R30", "R31", "R32", "R40", "W01")}
+
+
+def convert(message: Message, source: Source) -> Conversion:
+    """The FHIR R4 resources of one message, in dependency order; UNSUPPORTED for a type or event not taken."""
+    code, event, structure = message.header.message_type
+    if not code:
+        raise GatewayError(Category.INVALID, "MSH-9 is missing; send ORU^R01", "MSH-9", detail="required")
+    if not event:
+        event = structure.partition("_")[2] or ("R01" if code == "ORU" else "")  # v2.1 and v2.2 send ORU alone
+    if converter := _CONVERTERS.get((code, event)):
+        return converter(message, source)
+    taken = ", ".join(sorted({c for c, _ in _CONVERTERS}))
+    if code in {c for c, _ in _CONVERTERS}:
+        events = ", ".join(sorted(e for c, e in _CONVERTERS if c == code))
+        raise GatewayError(Category.UNSUPPORTED, f"{code} is taken for the events {events} only", "MSH-9.2",
+                           detail="event")
+    raise GatewayError(Category.UNSUPPORTED, f"this message type is not taken; taken are {taken}", "MSH-9.1",
+                       detail="message-type")

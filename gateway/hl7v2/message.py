@@ -1,0 +1,252 @@
+"""ER7 text as segments, fields, repetitions, components and subcomponents, split only as far as somebody asks."""
+
+from __future__ import annotations
+
+import re
+
+from gateway.errors import Category, GatewayError
+from gateway.hl7v2 import charset as charsets
+from gateway.hl7v2.header import Header, header_of, peek
+from gateway.hl7v2.separators import CONTROLS, Separators, unescape
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{2}")
+_BLANK = " \t\ufeff\x0b\x1c"
+
+
+class Part:
+    """A repetition of a field, or a component of one: text that splits at ``delimiter`` when asked."""
+
+    __slots__ = ("raw", "_delimiter", "_message", "_parts")
+
+    def __init__(self, raw: str, delimiter: str, message: Message) -> None:
+        self.raw = raw
+        self._delimiter = delimiter
+        self._message = message
+        self._parts: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self._split())
+
+    def __bool__(self) -> bool:
+        return bool(self.raw) and self.raw != '""'
+
+    def _split(self) -> list[str]:
+        if self._parts is None:
+            self._parts = self.raw.split(self._delimiter) if self._delimiter else [self.raw]
+        return self._parts
+
+    def get(self, component: int = 1, subcomponent: int = 1) -> str:
+        """The text of a component's subcomponent, escapes resolved; "" when absent or null."""
+        parts = self._split()
+        if component > len(parts):
+            return ""
+        return self._message.value(parts[component - 1], subcomponent)
+
+    def part(self, component: int) -> Part:
+        """A component by itself; its own components are the subcomponents."""
+        parts = self._split()
+        raw = parts[component - 1] if component <= len(parts) else ""
+        return Part(raw, self._message.separators.subcomponent, self._message)
+
+    @property
+    def text(self) -> str:
+        """The whole, delimiters kept, escapes resolved: for text that a sender did not escape."""
+        return "" if self.raw == '""' else self._message.unescaped(self.raw)
+
+
+class Segment:
+    """One segment. Fields count from 1 as the standard counts them; MSH-1 is the field separator itself."""
+
+    __slots__ = ("name", "raw", "sequence", "_fields", "_message")
+
+    def __init__(self, name: str, raw: str, sequence: int, message: Message) -> None:
+        self.name = name
+        self.raw = raw
+        self.sequence = sequence  # 1 for the first segment of this name in the message
+        self._message = message
+        self._fields: list[str] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.sequence}>"  # never the content
+
+    def _split(self) -> list[str]:
+        separator = self._message.separators.field
+        fields = self.raw.split(separator)
+        if self.name == "MSH":
+            fields.insert(1, separator)
+        self._fields = fields
+        return fields
+
+    def raw_field(self, field: int) -> str:
+        """A field as sent, with delimiters and escapes; "" when absent."""
+        fields = self._fields or self._split()
+        return fields[field].strip(" ") if field < len(fields) else ""
+
+    def get(self, field: int, component: int = 1, subcomponent: int = 1, repetition: int = 1) -> str:
+        """The text at ``SEG-field.component.subcomponent``, escapes resolved; "" when absent or null."""
+        fields = self._fields or self._split()
+        if field >= len(fields):
+            return ""
+        text = fields[field]
+        if not text:
+            return ""
+        if field < 3 and self.name == "MSH":
+            return text if component == subcomponent == repetition == 1 else ""
+        separators = self._message.separators
+        if separators.repetition and separators.repetition in text:
+            repetitions = text.split(separators.repetition)
+            text = repetitions[repetition - 1] if repetition <= len(repetitions) else ""
+        elif repetition > 1:
+            return ""
+        if separators.component and separators.component in text:
+            components = text.split(separators.component)
+            text = components[component - 1] if component <= len(components) else ""
+        elif component > 1:
+            return ""
+        return self._message.value(text, subcomponent)
+
+    def is_null(self, field: int) -> bool:
+        """Whether the field holds ``""``, which deletes what was there (v2.5.1 2.5.3)."""
+        return self.raw_field(field) == '""'
+
+    def require(self, field: int, component: int = 1) -> str:
+        """The text at ``SEG-field.component``; INVALID names the place, never the value."""
+        if value := self.get(field, component):
+            return value
+        place = f"{self.name}-{field}" + (f".{component}" if component > 1 else "")
+        raise GatewayError(Category.INVALID, f"{place} is missing{self.which()}; send it", place, detail="required")
+
+    def which(self) -> str:
+        """Which of several segments of this name, for a sentence: `` in the 7th OBX`` becomes `` (OBX number 7)``."""
+        return f" ({self.name} number {self.sequence})" if self.sequence > 1 else ""
+
+    def repetitions(self, field: int) -> list[Part]:
+        """The repetitions of a field that hold anything, null ones left out."""
+        text = self.raw_field(field)
+        if not text or text == '""':
+            return []
+        separators = self._message.separators
+        many = text.split(separators.repetition) if separators.repetition else [text]
+        return [Part(raw, separators.component, self._message) for raw in many if raw.strip() and raw != '""']
+
+    def first(self, field: int) -> Part:
+        """The first repetition of a field; false when it is absent or null."""
+        text = self.raw_field(field)
+        separators = self._message.separators
+        if separators.repetition:
+            text = text.split(separators.repetition, 1)[0]
+        return Part(text, separators.component, self._message)
+
+    def components(self, field: int, repetition: int = 1) -> list[str]:
+        """The components of a repetition, each whole with its subcomponent delimiters, escapes resolved."""
+        text = self.raw_field(field)
+        separators = self._message.separators
+        many = text.split(separators.repetition) if separators.repetition else [text]
+        if not text or repetition > len(many):
+            return []
+        chosen = many[repetition - 1]
+        parts = chosen.split(separators.component) if separators.component else [chosen]
+        return [self._message.unescaped(part) for part in parts]
+
+    def text(self, field: int) -> str:
+        """A whole field as text, every delimiter kept, escapes resolved; "" when absent or null."""
+        raw = self.raw_field(field)
+        return "" if raw == '""' else self._message.unescaped(raw)
+
+
+class Message:
+    """The segments of one message in order, with its header, its codec and its delimiters."""
+
+    __slots__ = ("header", "separators", "codec", "segments", "_by_name")
+
+    def __init__(self, header: Header, codec: str) -> None:
+        self.header = header
+        self.separators: Separators = header.separators
+        self.codec = codec
+        self.segments: list[Segment] = []
+        self._by_name: dict[str, list[Segment]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Message {'^'.join(self.header.message_type)} of {len(self.segments)} segments>"
+
+    def all(self, name: str) -> list[Segment]:
+        """The segments of a name, in order."""
+        return self._by_name.get(name, [])
+
+    def first(self, name: str) -> Segment | None:
+        """The first segment of a name, None when there is none."""
+        found = self._by_name.get(name)
+        return found[0] if found else None
+
+    def value(self, component: str, subcomponent: int = 1) -> str:
+        """The text of one subcomponent of a raw component."""
+        separator = self.separators.subcomponent
+        if separator and separator in component:
+            parts = component.split(separator)
+            component = parts[subcomponent - 1] if subcomponent <= len(parts) else ""
+        elif subcomponent > 1:
+            return ""
+        if component == '""':
+            return ""
+        return self.unescaped(component).strip(" ")
+
+    def unescaped(self, raw: str) -> str:
+        """Raw text with its escapes resolved."""
+        if self.separators.escape and self.separators.escape in raw:
+            return unescape(raw, self.separators, self.codec)
+        return raw
+
+    def _add(self, name: str, raw: str) -> None:
+        same = self._by_name.setdefault(name, [])
+        segment = Segment(name, raw, len(same) + 1, self)
+        same.append(segment)
+        self.segments.append(segment)
+
+
+def parse(raw: bytes, charset: str | None = None) -> Message:
+    """One message as segments; MALFORMED when it cannot be read.
+
+    ``charset`` is the manifest's and wins over MSH-18 (see `gateway.hl7v2.charset`). The text is decoded before it is
+    split, because the second byte of a GB18030 character may equal a delimiter. Segments end at CR, LF or CRLF; blank
+    lines, a byte order mark and blanks before a segment are passed over; lower-case segment names are read as upper
+    case. A line that does not begin with a segment name and the field separator continues the field before it, with a
+    line feed between (free text with raw line ends). A second MSH is MALFORMED: `split` first.
+    """
+    look = peek(raw)
+    text, codec = charsets.decode(raw, manifest=charset, declared=look.character_set)
+    if CONTROLS.search(text):
+        text = CONTROLS.sub(lambda m: m[0] if m[0] in "\x0b\x1c" else "", text)
+    lines = text.replace("\r\n", "\r").replace("\n", "\r").split("\r")
+    message: Message | None = None
+    separator = ""
+    pending = ""  # the segment being read, so that continuation lines can be joined to it
+    for line in lines:
+        stripped = line.strip(_BLANK) if line[:1] in _BLANK or line[-1:] in _BLANK else line
+        if not stripped:
+            continue
+        if message is None:
+            if stripped[:3].upper() != "MSH":
+                raise GatewayError(Category.MALFORMED, "something precedes MSH; start the message with MSH", "MSH")
+            message = Message(header_of(stripped, codec), codec)
+            separator = message.separators.field
+            pending = stripped
+        elif stripped[3:4] == separator and _NAME.match(stripped) or len(stripped) == 3 and _bare(stripped):
+            if stripped[:3].upper() == "MSH":
+                raise GatewayError(Category.MALFORMED, "a second MSH in one message; send messages one by one or as a "
+                                                       "batch", "MSH")
+            message._add(pending[:3].upper(), pending)
+            pending = stripped
+        else:
+            pending = f"{pending}\n{line.strip(_CONTINUED)}"
+    if message is None:
+        raise GatewayError(Category.MALFORMED, "the message is empty", "MSH")
+    message._add(pending[:3].upper(), pending)
+    return message
+
+
+_CONTINUED = "\x0b\x1c\ufeff"
+
+
+def _bare(line: str) -> bool:
+    """A segment without any field, such as ``NTE``; lower-case words are text."""
+    return line.isupper() and _NAME.match(line) is not None
