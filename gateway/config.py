@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from gateway.errors import Category, GatewayError
 
 PREFIX = "HUREN_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 SHIPPED_ADAPTERS = Path(__file__).resolve().parent.parent / "adapters"
 
 
@@ -28,7 +29,9 @@ class Settings:
     mllp: str = "127.0.0.1:2575"
     mllp_max_bytes: int = 64 * 1024 * 1024
     mllp_idle_seconds: int = 3600
+    mllp_frame_seconds: int = 60
     mllp_connections: int = 500
+    mllp_connections_per_address: int = 100
     dimse: str = "127.0.0.1:11112"
     dimse_associations: int = 60
     ae_title: str = "HUREN"
@@ -78,21 +81,32 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment; INVALID names an unknown variable and its nearest known name."""
     environ = os.environ if environ is None else environ
     known = {PREFIX + f.name.upper(): f for f in fields(Settings) if f.name not in _NOT_FROM_ENVIRONMENT}
-    given = {k: v for k, v in environ.items() if k.startswith(PREFIX)}
     values: dict[str, object] = {}
-    for name, text in given.items():
+    for name, text in environ.items():
+        if not name.startswith(PREFIX):
+            continue
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0)
             raise GatewayError(Category.INVALID, f"unknown setting {name}; did you mean {near[0]}?", name)
-        field = known[name]
-        kind = type(field.default)
-        if not text.strip():
-            continue
-        try:
-            values[field.name] = int(text) if kind is int else Path(text) if isinstance(field.default, Path) else text
-        except ValueError:
-            raise GatewayError(Category.INVALID, f"{name} must be a whole number", name) from None
+        if text.strip():
+            values[known[name].name] = _value(name, text.strip(), known[name].default)
     settings = Settings(**values)  # type: ignore[arg-type]
+    _check(settings)
+    return settings
+
+
+def _value(name: str, text: str, default: object) -> object:
+    if isinstance(default, Path):
+        return Path(text)
+    if not isinstance(default, int):
+        return text
+    least = 0 if name == "HUREN_HTTP_WORKERS" else 1  # 0: as many as there are cores
+    if not text.isdecimal() or int(text) < least:
+        raise GatewayError(Category.INVALID, f"{name} must be a whole number of at least {least}", name)
+    return int(text)
+
+
+def _check(settings: Settings) -> None:
     for name in ("http", "mllp", "dimse"):
         host_port(getattr(settings, name), PREFIX + name.upper())
     try:
@@ -100,7 +114,15 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     except (KeyError, ValueError, OSError):
         raise GatewayError(Category.INVALID, "HUREN_TIMEZONE must be an IANA zone such as Asia/Shanghai",
                            "HUREN_TIMEZONE") from None
-    return settings
+    title = settings.ae_title
+    if len(title) > 16 or not title.isascii() or not title.isprintable() or "\\" in title:  # PS3.5 6.2, AE
+        raise GatewayError(Category.INVALID, "HUREN_AE_TITLE must be at most 16 ASCII characters without a backslash",
+                           "HUREN_AE_TITLE")
+    if settings.log_level.lower() not in LOG_LEVELS:
+        raise GatewayError(Category.INVALID, f"HUREN_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}",
+                           "HUREN_LOG_LEVEL")
+    if settings.public_url and not settings.public_url.startswith(("http://", "https://")):
+        raise GatewayError(Category.INVALID, "HUREN_PUBLIC_URL must begin with http:// or https://", "HUREN_PUBLIC_URL")
 
 
 def host_port(text: str, where: str = "") -> tuple[str, int]:
