@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from io import StringIO
 from typing import Any, NamedTuple
 
@@ -26,6 +26,10 @@ class CodeRow(NamedTuple):
     item: str
     display: str = ""
     unit: str = ""
+
+
+#: Parsed rows: with their lines, or as `csv.DictReader` gives them (then the first row stands in line 2).
+Rows = Iterable[CodeRow | Mapping[str, str]]
 
 
 def code_rows(text: str, where: str = "codes.csv") -> list[CodeRow]:
@@ -56,11 +60,11 @@ class CodeMap:
     mmol/L): the item is the same, LOINC's code is not.
     """
 
-    def __init__(self, rows: Iterable[CodeRow], where: str = "codes.csv", known: Catalogue | None = None) -> None:
+    def __init__(self, rows: Rows, where: str = "codes.csv", known: Catalogue | None = None) -> None:
         self._known = known or catalogue()
         self._rows: dict[str, CodeRow] = {}
         self._codings: dict[str, list[dict[str, str]]] = {}
-        for row in rows:
+        for row in _numbered(rows):
             place = f"{where}:{row.line}"
             _check(row, place, self._known)
             if row.local in self._rows:
@@ -91,17 +95,17 @@ class CodeMap:
         return local in self._rows
 
 
-def concept_map(institution: str, code_system: str, rows: Iterable[CodeRow], *, version: str | None = None,
+def concept_map(institution: str, code_system: str, rows: Rows, *, version: str | None = None,
                 date: str | None = None, where: str = "codes.csv", known: Catalogue | None = None) -> dict[str, Any]:
     """A hospital's map to the unified codes as a FHIR ConceptMap; INVALID names the line of an unknown item.
 
     Codes that nobody has mapped stand in it as ``unmatched``. ``version`` is the catalogue's when not given.
     """
     catalog = known or catalogue()
-    rows = list(rows)
-    CodeMap(rows, where, catalog)
+    numbered = _numbered(rows)
+    CodeMap(numbered, where, catalog)
     groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
+    for row in numbered:
         element: dict[str, Any] = {"code": row.local}
         if row.display:
             element["display"] = row.display
@@ -123,6 +127,11 @@ def concept_map(institution: str, code_system: str, rows: Iterable[CodeRow], *, 
         resource["group"] = [{"source": code_system, "target": target, "element": groups[target]}
                              for target in (ITEMS, PANELS) if target in groups]
     return resource
+
+
+def _numbered(rows: Rows) -> list[CodeRow]:
+    return [row if isinstance(row, CodeRow) else CodeRow(line, *(row.get(column) or "" for column in _COLUMNS))
+            for line, row in enumerate(rows, 2)]
 
 
 def _check(row: CodeRow, place: str, known: Catalogue) -> None:

@@ -23,7 +23,9 @@ _SIGNS = str.maketrans({"µ": "u", "μ": "u", "×": "*", "✕": "*", "∗": "*",
                         "・": ".", "∕": "/", "⁄": "/", "−": "-", "–": "-", "’": "'", "′": "'", "【": "[", "】": "]"})
 
 #: Read either way by people, so taken neither way: gram or giga, tesla or tera, millimolar or millimetre …
-_DOUBTFUL = frozenset({"G/L", "T/L", "K/L", "M/L", "m/L", "m/l", "m/ul", "m/uL", "mM", "uM", "nM", "pM", "MM/L"})
+_DOUBTFUL = frozenset({"G", "G/L", "m/ul", "m/uL", "mM", "uM", "nM", "pM"})
+#: A length over a volume is no laboratory's unit but a lost exponent or a molar: m/mm3, MM/L.
+_SENSELESS = frozenset({"m/L", "m/m3"})
 
 #: Whole texts, by exact spelling or else by lower case.
 _WHOLE = {
@@ -54,7 +56,7 @@ _PARTS = {
     "d": "d", "day": "d", "days": "d", "天": "d", "日": "d", "sec": "s", "secs": "s", "秒": "s",
     "24h": "(24.h)", "24hr": "(24.h)", "24hrs": "(24.h)", "24hour": "(24.h)", "24小时": "(24.h)", "(24.h)": "(24.h)",
     "升": "L", "毫升": "mL", "微升": "uL", "克": "g", "毫克": "mg", "微克": "ug", "毫米": "mm", "厘米": "cm",
-    "cc": "mL", "mcg": "ug", "mcl": "uL", "mcmol": "umol",
+    "cc": "mL", "100ml": "dL", "mcg": "ug", "mcl": "uL", "mcmol": "umol",
     "mm[hg]": "mm[Hg]", "mmhg": "mm[Hg]", "m2": "m2", "m^2": "m2", "cm2": "cm2", "cm^2": "cm2", "mm2": "mm2",
     "mm^2": "mm2", "m3": "m3", "m^3": "m3", "cm3": "cm3", "cm^3": "cm3", "mm3": "mm3", "mm^3": "mm3",
     "1.73m2": "{1.73_m2}", "1.73m^2": "{1.73_m2}", "{1.73_m2}": "{1.73_m2}", "1.73": "{1.73_m2}",
@@ -88,7 +90,8 @@ def _spellings() -> tuple[dict[str, str], dict[str, str]]:
 
 _EXACT, _FOLDED = _spellings()
 #: One-letter capitals that are mere case noise; the others (M, K, T, P …) are prefixes or units of their own.
-_ONE_LETTER = {"H", "S", "D"}
+_ONE_LETTER = {"D", "G", "H", "S"}
+_ONE_LETTER_PART = re.compile(r"(?:^|[/.(])([A-KM-TV-Z])(?=[/.)]|$)")
 
 # x10^9, *10^9, 10*9, 10**9, 10E9, 1E9, 10(9), 10~9; "109" is not among them: who wrote it may have meant 10⁹ or 109.
 _POWER = re.compile(r"(?:1(?:\.0)?)?[*xX]?(?:10(?:\*\*|[*^~eE])\(?|10\(|1[eE]\+?)([+-]?[1-9]\d?)(\)?)(.*)", re.ASCII)
@@ -109,7 +112,8 @@ def ucum(text: str) -> str | None:
     whole = _WHOLE.get(spelled) or _WHOLE.get(spelled.lower())
     if whole:
         return whole
-    return _with_equivalents(spelled) or (spelled if _unmistakable(spelled) and is_ucum(spelled) else None)
+    code = _with_equivalents(spelled) or (spelled if _unmistakable(spelled) and is_ucum(spelled) else None)
+    return None if code is None or quantity_kind(code) in _SENSELESS else code
 
 
 @lru_cache(maxsize=4096)
@@ -179,6 +183,7 @@ def _composed(spelled: str) -> str | None:
         if bool(closed) != opened or spelled[:1].isdigit():
             return None
         power = f"10*{exponent}"
+        spelled = spelled.removeprefix(".")
     numerator, *denominators = spelled.split("/") if spelled else [""]
     top = _term(numerator)
     below: list[str] = []
@@ -224,8 +229,10 @@ def _part(spelled: str) -> str | None:
 
 
 def _unmistakable(spelled: str) -> bool:
-    """Whether a text that no table knows may be taken as UCUM at its word: not a short bare word nor a number."""
-    return not spelled[0].isdigit() and (len(spelled) > 2 or any(sign in spelled for sign in "/[{%"))
+    """Whether a text that no table knows may be taken as UCUM at its word: not a number, not a short bare word,
+    nor one with a lone capital (K/mL: kelvin, or thousands)."""
+    return (not spelled[0].isdigit() and (len(spelled) > 2 or any(sign in spelled for sign in "/[{%"))
+            and not _ONE_LETTER_PART.search(spelled))
 
 
 @lru_cache(maxsize=1)
