@@ -61,6 +61,8 @@ def row(name: str, path: str, element: dict[str, Any], backbone: bool, sets: Val
         kinds = [path]
     elif "contentReference" in element:
         kinds = [element["contentReference"].rpartition("#")[2]]
+    elif element["base"]["path"] == "Resource.id":
+        kinds = ["id"]  # declared as a string; resource.html#id gives the rule of the type id
     else:
         kinds = list(dict.fromkeys(type_code(t) for t in element["type"]))
     flags = SUMMARY * bool(element.get("isSummary")) | MODIFIER * bool(element.get("isModifier"))

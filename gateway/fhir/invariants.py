@@ -1,0 +1,121 @@
+"""Rules that the tables cannot say: base R4 invariants of the types that we make, and what our profiles ask. Pure.
+
+Each row: the invariant's key, where it breaks, a test that is true when all is well, and what to do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Dict = dict[str, Any]
+
+
+class Invariant(NamedTuple):
+    """``holds`` is asked of each object of the type, after its own elements were found well formed."""
+
+    key: str
+    holds: Callable[[Dict], bool]
+    says: str
+    element: str = ""
+
+
+def _choice(obj: Dict, stem: str) -> bool:
+    """Whether one of the elements of ``stem[x]`` is there (a capital follows the stem)."""
+    size = len(stem)
+    return any(name.startswith(stem) and len(name) > size and name[size].isupper() for name in obj)
+
+
+def _per_1(period: Dict) -> bool:
+    start, end = period.get("start"), period.get("end")
+    if not isinstance(start, str) or not isinstance(end, str):
+        return True
+    if start[19:] != end[19:] or len(start) != len(end):  # other precision or zone: compare whole days, a day's grace
+        size = min(len(start), len(end), 7)
+        return start[:size] <= end[:size]
+    return start <= end
+
+
+def _obs_7(observation: Dict) -> bool:
+    code = observation.get("code")
+    return not _choice(observation, "value") or all(c.get("code") != code for c in observation.get("component", ()))
+
+
+def _contained(resource: Dict) -> bool:
+    return all("contained" not in c and "id" in c and not ({"versionId", "lastUpdated", "security"} & c.get("meta", {}).keys())
+               for c in resource.get("contained", ()))
+
+
+_REFERENCE = re.compile(r"(?:#[A-Za-z0-9\-.]*|[A-Za-z]+/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?"
+                        r"|[A-Za-z][A-Za-z0-9+.\-]*:[^\s]+|[A-Za-z]+\?[^\s]+)", re.ASCII).fullmatch
+
+
+def _reference(reference: Dict) -> bool:
+    """references.html#literal: ``#id``, ``Type/id``, an absolute URL or URN, in transactions a search."""
+    value = reference.get("reference")
+    return value is None or _REFERENCE(value) is not None
+
+
+#: hl7.org/fhir/R4: the page of each type lists its invariants.
+BASE: dict[str, tuple[Invariant, ...]] = {
+    "Attachment": (Invariant("att-1", lambda o: "data" not in o or "contentType" in o,
+                             "an attachment with data needs its content type", "contentType"),),
+    "Bundle": (Invariant("bdl-1", lambda o: "total" not in o or o.get("type") in ("searchset", "history"),
+                         "total belongs into a searchset or history only", "total"),),
+    "ContactPoint": (Invariant("cpt-2", lambda o: "value" not in o or "system" in o or "_system" in o,
+                               "a contact point with a value needs its system", "system"),),
+    "Extension": (Invariant("ext-1", lambda o: ("extension" in o) != _choice(o, "value") or _hidden_value(o),
+                            "an extension has either a value or extensions"),),
+    "Observation": (
+        Invariant("obs-6", lambda o: "dataAbsentReason" not in o or not _choice(o, "value"),
+                  "a value and a reason for its absence exclude each other", "dataAbsentReason"),
+        Invariant("obs-7", _obs_7, "a component has the code of the observation that has a value itself", "component")),
+    "Observation.referenceRange": (Invariant("obs-3", lambda o: bool({"low", "high", "text"} & o.keys()),
+                                             "a reference range needs low, high or text"),),
+    "Patient.contact": (Invariant("pat-1", lambda o: bool({"name", "telecom", "address", "organization"} & o.keys()),
+                                  "a contact needs a name, telecom, address or organization"),),
+    "Period": (Invariant("per-1", _per_1, "the start must not be after the end"),),
+    "Quantity": (Invariant("qty-3", lambda o: "code" not in o or "system" in o or "_system" in o,
+                           "a unit's code needs its system", "system"),),
+    "Reference": (Invariant("ref-1", _reference, "must be #id, Type/id, an absolute URL or urn:uuid:", "reference"),),
+}
+#: domainresource.html dom-2, dom-4, dom-5; a contained resource is referred to by its id.
+CONTAINED = Invariant("dom-2", _contained, "a contained resource has an id, no version, no security label and contains "
+                                           "none itself", "contained")
+for _kind in ("Age", "Count", "Distance", "Duration"):
+    BASE[_kind] = BASE["Quantity"]
+
+
+def _hidden_value(extension: Dict) -> bool:
+    """``_valueString`` with an extension in it stands for the value."""
+    return "extension" not in extension and any(name.startswith("_value") for name in extension)
+
+
+def _has_code(resource: Dict) -> bool:
+    return bool(resource.get("code", {}).get("coding"))
+
+
+def _our_id(resource: Dict) -> bool:
+    return "id" in resource
+
+
+_ID = Invariant("huren-id", _our_id, "a converted resource needs its id", "id")
+_SUBJECT = Invariant("huren-subject", lambda o: "reference" in o.get("subject", {}),
+                     "a converted result needs a reference to its Patient", "subject")
+_IDENTIFIER = Invariant("huren-identifier", lambda o: bool(o.get("identifier")),
+                        "a converted resource needs a business identifier", "identifier")
+_CODE = Invariant("huren-code", _has_code, "needs a coding: the hospital's own at least", "code")
+
+#: What `profiles/` asks beyond the base, for what conversions make.
+PROFILE: dict[str, tuple[Invariant, ...]] = {
+    "DiagnosticReport": (_ID, _IDENTIFIER, _SUBJECT),
+    "ImagingStudy": (_ID, _IDENTIFIER, _SUBJECT),
+    "Observation": (_ID, _SUBJECT, _CODE),
+    "Organization": (_ID,),
+    "Patient": (_ID, _IDENTIFIER),
+    "Practitioner": (_ID,),
+    "Provenance": (_ID,),
+    "ServiceRequest": (_ID, _SUBJECT),
+    "Specimen": (_ID,),
+}
