@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway import terminology
+from gateway import hl7v2, terminology
 from gateway.adapter import Adapter, load, load_all
 from gateway.errors import Category, GatewayError
 from gateway.fhir import check as fhir_check
@@ -63,13 +63,13 @@ def convert_example(adapter: Adapter, path: Path) -> Conversion:
     """What an example becomes: exactly what the pipeline would store, checked as the pipeline checks."""
     if path.suffix == ".hl7":
         message = adapter.parse(path.read_bytes())
-        facility = message.first_value("MSH", 4)
-        conversion = adapter.convert_hl7(message, facility)
+        conversion = adapter.convert_hl7(message, hl7v2.peek(path.read_bytes()).sending_facility)
     else:
         from gateway import imaging
+        from gateway.imaging.part10 import part10_from_json
 
         facts = [imaging.read_header(part10, adapter.source.dicom_charset)
-                 for part10 in imaging.part10_from_json(path.read_text(encoding="utf-8"))]
+                 for part10 in part10_from_json(path.read_text(encoding="utf-8"))]
         conversion = adapter.convert_study(facts, next(iter(adapter.calling_aets), ""))
     for change in conversion.changes:
         fhir_check.require_valid(change.resource, profile=True)
@@ -130,12 +130,10 @@ def _examples_convert_as_written(adapter: Adapter) -> Iterator[tuple[str, str]]:
 @_rule
 def _own_manifest_selects_it(adapter: Adapter) -> Iterator[tuple[str, str]]:
     """The sender named in each HL7v2 example is one that this manifest claims."""
-    from gateway.hl7v2 import peek
-
     for example in examples(adapter.folder):
         if example.path.suffix != ".hl7" or adapter.per_facility:
             continue
-        header = peek(example.path.read_bytes())
+        header = hl7v2.peek(example.path.read_bytes())
         if header.sending_facility not in adapter.sending_facility:
             yield example.path.name, "MSH-4 is not in [hl7v2] sending_facility"
 
@@ -294,8 +292,8 @@ calling_aets = []
 has-examples = "just scaffolded: put real messages into examples/, then remove this line"
 """
 _NEW_EXAMPLES = """\
-Put what the hospital sends here, one message a file: 01-cbc-final.hl7 (bytes as sent), 02-chest-ct.dcm.json (DICOM JSON).
-Then run `huren adapter golden` on the folder, read what each became, and `huren adapter check`.
+Put what the hospital sends here, one message a file: 01-cbc-final.hl7 (the bytes as sent), 02-chest-ct.dcm.json (DICOM
+JSON). Then run `huren adapter golden` on the folder, read what each became, and `huren adapter check`.
 """
 
 

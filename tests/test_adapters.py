@@ -61,7 +61,8 @@ def test_an_unknown_manifest_key_is_refused_with_its_nearest_name(tmp_path: Path
     """A typo in a manifest stops the load and names the key that was meant."""
     conformance.new(tmp_path / "x1")
     manifest = tmp_path / "x1" / "manifest.toml"
-    manifest.write_text(manifest.read_text(encoding="utf-8").replace("sending_facility", "sending_facilty"), encoding="utf-8")
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace("sending_facility", "sending_facilty"), encoding="utf-8")
     [finding] = conformance.check(tmp_path / "x1")
     assert "did you mean 'sending_facility'?" in finding.message
 
