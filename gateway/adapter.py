@@ -6,7 +6,6 @@ and `Adapter.convert_study` turn what it sends into resources. Nothing here does
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import difflib
 import hashlib
@@ -214,7 +213,7 @@ def load(folder: Path) -> Adapter:
     institution, v2, dicom = (manifest.get(k, {}) for k in ("institution", "hl7v2", "dicom"))
     source = Source(
         institution=institution["id"], name=institution["name"], code_system=institution["code_system"],
-        codes=terminology.CodeMap(read_codes(folder / "codes.csv")),
+        codes=terminology.CodeMap(read_codes(folder / "codes.csv"), f"{folder.name}/codes.csv"),
         timezone=v2.get("timezone", "Asia/Shanghai"), charset=v2.get("charset"), dicom_charset=dicom.get("charset"),
         tables=v2.get("tables", {}), identifier_systems=v2.get("identifier_systems", {}),
         habits={k: v2[k] for k in _HABITS if k in v2}
@@ -299,15 +298,14 @@ def _networks(section: Mapping[str, Any], name: str) -> tuple[Network, ...]:
                            "manifest.toml") from None
 
 
-def read_codes(path: Path) -> list[dict[str, str]]:
+def read_codes(path: Path) -> list[terminology.CodeRow]:
     """The rows of ``codes.csv`` (``local,item,display,unit``; UTF-8 with or without BOM); empty when there is none."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if (reader.fieldnames or [])[:4] != ["local", "item", "display", "unit"]:
-            raise _bad(path, "the first line must be local,item,display,unit")
-        return [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
+    try:
+        return terminology.code_rows(path.read_text(encoding="utf-8-sig"), f"{path.parent.name}/codes.csv")
+    except UnicodeDecodeError:
+        raise _bad(path, "must be UTF-8; in a spreadsheet save it as 'CSV UTF-8'") from None
 
 
 Hook = Callable[..., Any]

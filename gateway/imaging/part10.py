@@ -20,7 +20,7 @@ def part10_from_json(text: str) -> list[bytes]:
     try:
         model = json.loads(text)
     except ValueError:
-        raise GatewayError(Category.MALFORMED, "the file is not JSON; DICOM examples are DICOM JSON (PS3.18 F.2)") from None
+        raise GatewayError(Category.MALFORMED, "not JSON; a DICOM example is DICOM JSON (PS3.18 F.2)") from None
     return [_part10(Dataset.from_json(one)) for one in (model if isinstance(model, list) else [model])]
 
 
