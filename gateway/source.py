@@ -79,6 +79,14 @@ class Source:
         """The same identifier always gives the same id, so a resend is an update and references need no look-up."""
         return str(uuid.uuid5(_IDS, f"{self.institution}|{resource_type}|{identifier}"))
 
+    def patient_system(self, authority: str = "") -> str:
+        """The system URI of a patient number: that of its assigning authority where the manifest names one, else ours."""
+        return (self.identifier_systems.get(authority) if authority else None) or self.system("patient")
+
+    def patient_id(self, system: str, number: str) -> str:
+        """The Patient that a hospital number means, from whatever protocol (PID-3, (0010,0020)) it comes."""
+        return self.id_for("Patient", f"{system}|{number}")
+
     def system(self, kind: str) -> str:
         """The system URI of this hospital's own identifiers of a kind: ``patient``, ``placer``, ``filler`` …"""
         return f"urn:huren:{self.institution}:{kind}"
