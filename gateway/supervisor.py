@@ -1,0 +1,313 @@
+"""One process that starts an edge in a process each, starts a dead one again, and lets all drain before it stops.
+
+The supervisor imports what its children share and then forks, so their common pages exist once. It opens no database and
+starts no thread: what a child does first, it does in its own process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import ipaddress
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from gateway.config import Settings, host_port
+from gateway.errors import Category, GatewayError
+
+log = logging.getLogger("huren.supervisor")
+
+EDGES = ("http", "mllp", "dimse")
+_SHARED = ("gateway.pipeline", "gateway.store")  # what every child imports
+_DRAIN_SECONDS = 9.0  # then SIGKILL: all is over within ten
+_STEADY_SECONDS = 30.0  # a child that lived so long is started again at once
+_BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_PR_SET_PDEATHSIG = 1
+
+#: What a child runs: it gets the settings and calls ``ready`` when its port is open; it returns after SIGTERM.
+Run = Callable[[Settings, Callable[[], None]], None]
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    run: Run
+    opens: str = ""  # the address for people; empty: a task that ends
+    pid: int = 0
+    pipe: int = -1  # read end: a byte means ready
+    began: float = 0.0
+    restart_at: float = 0.0
+    deaths: int = 0  # in a row
+    ready: bool = False
+    ever_ready: bool = field(default=False)
+
+
+class Supervisor:
+    """Runs the edges of ``names`` until SIGTERM or SIGINT.
+
+    ``then`` runs once in a process of its own when every port is open (the demo's sender).
+    """
+
+    def __init__(self, settings: Settings, names: Sequence[str] = EDGES, then: Callable[[Settings], None] | None = None) -> None:
+        self.settings = _with_ports(settings, names)
+        self._children = [_Child(n, _runner(n), _address(self.settings, n)) for n in names]
+        self._then = then
+        self._task: _Child | None = None
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+        self._failed = False
+        self._hurry = False
+        self._began = time.monotonic()
+
+    def run(self) -> int:
+        """Exit status: 0 after a clean stop, 1 when an edge could not start or had to be killed."""
+        wake, write = os.pipe()
+        os.set_blocking(write, False)
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(wake, selectors.EVENT_READ)
+        try:
+            if not self._prepare():
+                return 1
+            for child in self._children:
+                self._start(child)
+            self._watch(wake)
+            return self._drain(wake)
+        finally:
+            signal.set_wakeup_fd(-1)
+            for child in self._all():
+                _kill(child)
+
+    # ---------------------------------------------------------------- start
+
+    def _prepare(self) -> bool:
+        """Migrate the schema in a process of its own while this one imports what all share."""
+        migration = _Child("migrate", _migrate)
+        self._start(migration)
+        for module in _SHARED:
+            importlib.import_module(module)
+        for child in self._children:
+            importlib.import_module(f"gateway.edges.{child.name}")
+        gc.collect()
+        gc.freeze()  # a collection in a child must not touch, and so copy, the shared pages
+        while True:
+            with contextlib.suppress(InterruptedError):
+                _, status = os.waitpid(migration.pid, 0)
+                break
+        self._close_pipe(migration)
+        migration.pid = 0
+        return os.waitstatus_to_exitcode(status) == 0 and not self._stopping
+
+    def _start(self, child: _Child) -> None:
+        read, write = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        supervisor = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read)
+            self._become(child, write, supervisor)
+        os.close(write)
+        child.pid, child.pipe, child.began, child.ready = pid, read, time.monotonic(), False
+        self._selector.register(read, selectors.EVENT_READ, child)
+
+    def _become(self, child: _Child, pipe: int, supervisor: int) -> None:
+        """The rest of a child's life; never returns."""
+        status = 1
+        try:
+            os.setpgid(0, 0)  # Ctrl-C goes to the supervisor alone; a dead child's own children can be found
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            self._selector.close()
+            _die_with_parent(supervisor)
+            child.run(self.settings, lambda: _write(pipe))
+            status = 0
+        except GatewayError as error:
+            print(f"huren {child.name}: {error.message}", file=sys.stderr)
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except KeyboardInterrupt:
+            status = 0
+        except BaseException as error:
+            log.exception("%s died of %s", child.name, type(error).__name__)
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+                logging.shutdown()
+            os._exit(status)
+
+    # ---------------------------------------------------------------- life
+
+    def _watch(self, wake: int) -> None:
+        while not self._stopping:
+            due = [c.restart_at for c in self._children if not c.pid]
+            wait = max(0.0, min(due) - time.monotonic()) if due else None
+            self._read(wake, wait)
+            self._reap()
+            if self._stopping:
+                return
+            for child in self._children:
+                if not child.pid and child.restart_at <= time.monotonic():
+                    self._start(child)
+
+    def _read(self, wake: int, wait: float | None) -> None:
+        for key, _ in self._selector.select(wait):
+            if key.fd == wake:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake, 512)
+                continue
+            child: _Child = key.data
+            if os.read(child.pipe, 1):
+                self._is_ready(child)
+            else:  # closed: it died, or will say no more
+                self._close_pipe(child)
+
+    def _is_ready(self, child: _Child) -> None:
+        again = child.ever_ready
+        child.ready = child.ever_ready = True
+        if child.opens:
+            print(f"huren: {child.name:<5} {'is back on' if again else 'listens on'} {child.opens}", flush=True)
+        if not again and child.opens and all(c.ever_ready for c in self._children):
+            print(f"huren: ready in {time.monotonic() - self._began:.1f} s", flush=True)
+            if self._then:
+                then = self._then
+                self._task = _Child("demo", lambda settings, ready: then(settings))
+                self._start(self._task)
+
+    def _reap(self) -> None:
+        for child in self._all():
+            if not child.pid:
+                continue
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if not pid:
+                continue
+            _kill(child)  # what it may have left of its own children
+            child.pid = 0
+            self._close_pipe(child)
+            if child is self._task:
+                self._task = None
+            elif not self._stopping:
+                self._died(child, os.waitstatus_to_exitcode(status))
+
+    def _died(self, child: _Child, status: int) -> None:
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        if not child.ever_ready:
+            print(f"huren: {child.name} could not start ({how})", file=sys.stderr, flush=True)
+            self._failed = self._stopping = True
+            return
+        lived = time.monotonic() - child.began
+        child.deaths = 0 if lived >= _STEADY_SECONDS else child.deaths + 1
+        pause = _BACKOFF[min(child.deaths, len(_BACKOFF)) - 1] if child.deaths else 0.0
+        child.restart_at = time.monotonic() + pause
+        log.error("%s ended with %s after %.1f s; starting it again in %.1f s", child.name, how, lived, pause)
+
+    # ---------------------------------------------------------------- end
+
+    def _stop(self, *_: object) -> None:
+        self._hurry = self._stopping  # asked twice: at once
+        self._stopping = True
+
+    def _drain(self, wake: int) -> int:
+        for child in self._all():
+            if child.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while any(c.pid for c in self._all()) and time.monotonic() < deadline and not self._hurry:
+            self._read(wake, min(0.5, max(0.0, deadline - time.monotonic())))
+            self._reap()
+        late = [c for c in self._all() if c.pid]
+        for child in late:
+            print(f"huren: {child.name} did not drain in time and is killed", file=sys.stderr, flush=True)
+            _kill(child)
+            os.waitpid(child.pid, 0)
+            child.pid = 0
+        return 1 if self._failed or late else 0
+
+    def _all(self) -> list[_Child]:
+        return [*self._children, *([self._task] if self._task else [])]
+
+    def _close_pipe(self, child: _Child) -> None:
+        if child.pipe >= 0:
+            self._selector.unregister(child.pipe)
+            os.close(child.pipe)
+            child.pipe = -1
+
+
+def require_loopback(settings: Settings) -> None:
+    """INVALID unless every address is a loopback one: the demo asks nobody who they are."""
+    for name in EDGES:
+        host, _ = host_port(getattr(settings, name))
+        try:
+            loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            variable = f"HUREN_{name.upper()}"
+            raise GatewayError(Category.INVALID, f"--demo has no login and listens on loopback addresses only; set "
+                               f"{variable} to 127.0.0.1:PORT, or leave --demo out", variable)
+
+
+def _migrate(settings: Settings, ready: Callable[[], None]) -> None:
+    from gateway.store import open_store
+
+    settings.data.mkdir(parents=True, exist_ok=True)
+    open_store(settings, migrate=True).close()
+
+
+def _runner(name: str) -> Run:
+    def run(settings: Settings, ready: Callable[[], None]) -> None:
+        importlib.import_module(f"gateway.edges.{name}").serve(settings, ready)
+
+    return run
+
+
+def _address(settings: Settings, name: str) -> str:
+    address = str(getattr(settings, name))
+    return {"http": f"http://{address}", "mllp": f"mllp://{address}",
+            "dimse": f"dicom://{settings.ae_title}@{address}"}[name]
+
+
+def _with_ports(settings: Settings, names: Sequence[str]) -> Settings:
+    """Port 0 becomes a free port now, so that links and a restarted child use the same one."""
+    chosen = {}
+    for name in names:
+        host, port = host_port(getattr(settings, name))
+        if port == 0:
+            with socket.create_server((host or "127.0.0.1", 0)) as probe:
+                chosen[name] = f"{host}:{probe.getsockname()[1]}"
+    return replace(settings, **chosen)  # type: ignore[arg-type]
+
+
+def _die_with_parent(supervisor: int) -> None:
+    """A supervisor that is killed takes its children along: nobody would start them again (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != supervisor:
+        raise SystemExit(1)
+
+
+def _write(pipe: int) -> None:
+    with contextlib.suppress(OSError):
+        os.write(pipe, b"1")
+
+
+def _kill(child: _Child) -> None:
+    """SIGKILL for a child and its own children."""
+    if child.pid:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
