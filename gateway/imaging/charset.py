@@ -12,9 +12,10 @@ from functools import lru_cache
 
 # PS3.3 C.12.1.1.2, tables C.12-2 to C.12-5: the number in the defined term → Python codec
 _BY_NUMBER = {
-    "6": "ascii", "13": "shift_jis", "14": "ascii", "58": "gb18030", "87": "euc_jp", "100": "latin_1", "101": "iso8859_2",
-    "109": "iso8859_3", "110": "iso8859_4", "126": "iso8859_7", "127": "iso8859_6", "138": "iso8859_8", "144": "iso8859_5",
-    "148": "iso8859_9", "149": "cp949", "159": "euc_jp", "166": "iso8859_11", "192": "utf_8", "203": "iso8859_15",
+    "6": "ascii", "13": "shift_jis", "14": "ascii", "58": "gb18030", "87": "euc_jp", "100": "latin_1",
+    "101": "iso8859_2", "109": "iso8859_3", "110": "iso8859_4", "126": "iso8859_7", "127": "iso8859_6",
+    "138": "iso8859_8", "144": "iso8859_5", "148": "iso8859_9", "149": "cp949", "159": "euc_jp",
+    "166": "iso8859_11", "192": "utf_8", "203": "iso8859_15",
 }
 _MULTI_BYTE = {"gb18030", "euc_jp", "cp949", "utf_8", "big5", "shift_jis"}
 #: reachable only through escape sequences (PS3.3 table C.12-4): without one, such a label is a hint and no more
@@ -63,7 +64,7 @@ class Charset:
 
     ``declared``: the values of (0008,0005), empty when it is absent. ``known``: what the hospital is known to use
     (``[dicom] charset`` of its manifest), or None. Three witnesses are heard for every value: its bytes, ``known``,
-    ``declared``; the class docstring of the rule is `README.md`, "Character sets".
+    ``declared``; `README.md`, "Character sets", gives the rule.
     """
 
     def __init__(self, declared: Sequence[str] = (), known: str | None = None) -> None:

@@ -1,8 +1,8 @@
-"""Read a DICOM object's header up to its pixel data: bytes or a binary file → `Facts`. Pure: reads the given object only.
+"""Read a DICOM object's header: bytes or a binary file → `Facts`. Pure: it reads the given object only.
 
-Our own walk over the elements instead of pydicom's `dcmread`: a tenth of the time on the path of every C-STORE, and
-limits that hold on hostile files (depth of sequences, length of values, size of what a deflated object becomes).
-pydicom is the judge in the tests.
+Our own walk over the elements instead of pydicom's `dcmread`: with all values decoded it takes 0.1 to 0.25 ms, where
+`dcmread` takes 0.25 to 0.6 before any value is, on the path of every C-STORE; and its limits hold on hostile files
+(depth of sequences, length of values, size of what a deflated object becomes). pydicom is the judge in the tests.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXEL_DATA = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 # PS3.5 7.1.2: VRs with two reserved bytes and a length of 32 bits
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
-_VRS = _LONG | frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH",
-                          b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"))
+_VRS = _LONG | frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN",
+                          b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"))
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # PS3.5 9.1; leading zeros are common enough to be let through
 _REQUIRED = {"StudyInstanceUID": "(0020,000D)", "SeriesInstanceUID": "(0020,000E)",
              "SOPInstanceUID": "(0008,0018)", "SOPClassUID": "(0008,0016)"}
@@ -252,7 +252,8 @@ class _Reader:
             pos = self._take(row, tag, vr, element_length, value_at, facts, charset, known, depth, explicit) if row \
                 else self._skip(tag, vr, element_length, value_at, explicit, depth)
             if tag == 0x00080005:
-                charset = Charset(facts.pop("SpecificCharacterSet", ()), known)  # PS3.3 C.12.1.1.2: an item may have its own
+                # PS3.3 C.12.1.1.2: an item may have a character set of its own
+                charset = Charset(facts.pop("SpecificCharacterSet", ()), known)
         return facts, pos if end is None else max(pos, end)
 
     def _skip(self, tag: int, vr: bytes, length: int, value_at: int, explicit: bool, depth: int) -> int:
