@@ -1,0 +1,1 @@
+"""Measures the gateway from outside, through its ports; see README.md."""

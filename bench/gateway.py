@@ -1,0 +1,107 @@
+"""Starts `huren serve` on free ports over a folder of its own, and watches it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.messages import HOSPITAL
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@dataclass
+class Gateway:
+    """A running gateway."""
+
+    process: subprocess.Popen[bytes]
+    data: Path
+    http: int
+    mllp: int
+    dimse: int
+    token: str
+    seconds_to_ready: float
+    log: Path
+
+    def processes(self) -> list[psutil.Process]:
+        """The supervisor and all its children."""
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def memory_mb(self) -> float:
+        """Proportional set size of all processes."""
+        return sum(p.memory_full_info().pss for p in self.processes()) / 1e6
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all processes so far."""
+        return sum(sum(p.cpu_times()[:4]) for p in self.processes())
+
+    def disk_bytes(self) -> int:
+        """What the data folder takes on disk."""
+        os.sync()
+        return int(subprocess.run(["du", "-s", "-B1", str(self.data)], capture_output=True, check=True).stdout.split()[0])
+
+
+@contextlib.contextmanager
+def running(database_url: str = "", data: Path | None = None, **more: str) -> Iterator[Gateway]:
+    """A gateway with the bench hospital; its folder is removed afterwards unless ``data`` was given."""
+    folder = data or Path(tempfile.mkdtemp(prefix="huren-bench-"))
+    http, mllp, dimse = free_port(), free_port(), free_port()
+    env = {k: v for k, v in os.environ.items() if not k.startswith("HUREN_")} | {
+        "HUREN_DATA": str(folder), "HUREN_HTTP": f"127.0.0.1:{http}", "HUREN_MLLP": f"127.0.0.1:{mllp}",
+        "HUREN_DIMSE": f"127.0.0.1:{dimse}", "HUREN_ADAPTERS": str(HOSPITAL), "HUREN_LOG_LEVEL": "warning", **more}
+    if database_url:
+        env["HUREN_DATABASE_URL"] = database_url
+    huren = [sys.executable, "-m", "gateway"]
+    subprocess.run([*huren, "migrate"], env=env, check=True, capture_output=True)
+    added = subprocess.run([*huren, "client", "add", f"bench-{http}", "--scope", "system/*.cruds"], env=env, check=True,
+                           capture_output=True, text=True)
+    token = added.stdout.split()[-1]
+    log = folder / "serve.log"
+    began = time.perf_counter()
+    with log.open("wb") as out:
+        process = subprocess.Popen([*huren, "serve"], env=env, stdout=out, stderr=out)
+    try:
+        _wait_ready(process, http, (mllp, dimse), log)
+        yield Gateway(process, folder, http, mllp, dimse, token, time.perf_counter() - began, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        if data is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_ready(process: subprocess.Popen[bytes], http: int, ports: tuple[int, ...], log: Path) -> None:
+    until = time.perf_counter() + 60
+    while time.perf_counter() < until:
+        if process.poll() is not None:
+            raise SystemExit(f"the gateway did not start:\n{log.read_text()}")
+        with contextlib.suppress(OSError):
+            for port in ports:
+                socket.create_connection(("127.0.0.1", port), 0.2).close()
+            with urllib.request.urlopen(f"http://127.0.0.1:{http}/readyz", timeout=1) as answer:
+                if answer.status == 200:
+                    return
+        time.sleep(0.02)
+    raise SystemExit(f"the gateway was not ready within 60 s:\n{log.read_text()}")
