@@ -169,7 +169,7 @@ def _hidden(shape: _Shape, value: dict[str, Any], stem: str) -> bool:
 
 def _nested(shape: _Shape, value: dict[str, Any], name: str, index: int, one: Any, found: list[Problem],
             problems: list[Problem]) -> None:
-    """Problems of an array's item; null is one unless the ``_`` sibling says what stands there (json.html#primitive)."""
+    """Problems of an array's item; null is one unless the ``_`` sibling stands for it (json.html#primitive)."""
     if one is None and shape.names[name].primitive:
         siblings = value.get(f"_{name}")
         if isinstance(siblings, list) and index < len(siblings) and siblings[index] is not None:

@@ -43,7 +43,8 @@ def _obs_7(observation: Dict) -> bool:
 
 
 def _contained(resource: Dict) -> bool:
-    return all("contained" not in c and "id" in c and not ({"versionId", "lastUpdated", "security"} & c.get("meta", {}).keys())
+    versioned = {"versionId", "lastUpdated", "security"}
+    return all("contained" not in c and "id" in c and not (versioned & c.get("meta", {}).keys())
                for c in resource.get("contained", ()))
 
 
