@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-import numpy
 from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -18,7 +18,7 @@ def slices(folder: Path, study: int, count: int = 500) -> None:
     """Write ``count`` slices of one invented CT study: 144 × 144 pixels of 16 bits, 41 KB each."""
     folder.mkdir(parents=True)
     uid = f"2.25.{90_000_000 + study}"
-    rng = numpy.random.default_rng(study)
+    rng = random.Random(study)
     for i in range(1, count + 1):
         ds = Dataset()
         ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"{uid}.1.{i}"
@@ -29,8 +29,8 @@ def slices(folder: Path, study: int, count: int = 500) -> None:
         ds.SeriesNumber, ds.InstanceNumber = 1, i
         ds.Rows = ds.Columns = 144
         ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
-        ds.PixelData = rng.integers(0, 4096, (144, 144), dtype=numpy.uint16).tobytes()
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
+        ds.PixelData = rng.randbytes(144 * 144 * 2)
         ds.file_meta = FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID

@@ -57,7 +57,8 @@ class Gateway:
     def disk_bytes(self) -> int:
         """What the data folder takes on disk."""
         os.sync()
-        return int(subprocess.run(["du", "-s", "-B1", str(self.data)], capture_output=True, check=True).stdout.split()[0])
+        du = subprocess.run(["du", "-s", "-B1", str(self.data)], capture_output=True, check=True)
+        return int(du.stdout.split()[0])
 
 
 @contextlib.contextmanager

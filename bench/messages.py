@@ -13,8 +13,8 @@ HOSPITAL = Path(__file__).with_name("hospital")
 _RANGES = {"WBC": (3.5, 9.5, 2), "RBC": (3.8, 5.8, 2), "HGB": (115, 175, 0), "HCT": (35, 50, 1), "MCV": (82, 100, 1),
            "MCH": (27, 34, 1), "MCHC": (316, 354, 0), "RDWCV": (11, 15, 1), "RDWSD": (37, 50, 1), "PLT": (125, 350, 0),
            "MPV": (7.5, 12.5, 1), "PDW": (9, 17, 1), "NEUTP": (40, 75, 1), "NEUT": (1.8, 6.3, 2), "LYMPHP": (20, 50, 1),
-           "LYMPH": (1.1, 3.2, 2), "MONOP": (3, 10, 1), "MONO": (0.1, 0.6, 2), "EOP": (0.4, 8, 1), "EO": (0.02, 0.52, 2),
-           "BASOP": (0, 1, 1), "BASO": (0, 0.06, 2)}
+           "LYMPH": (1.1, 3.2, 2), "MONOP": (3, 10, 1), "MONO": (0.1, 0.6, 2), "EOP": (0.4, 8, 1),
+           "EO": (0.02, 0.52, 2), "BASOP": (0, 1, 1), "BASO": (0, 0.06, 2)}
 with (HOSPITAL / "codes.csv").open(encoding="utf-8", newline="") as _file:
     _ROWS = {row["local"]: row for row in csv.DictReader(_file)}
 _FAMILIES = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗"
@@ -36,10 +36,12 @@ def oru(n: int, persons: int, run: str = "") -> bytes:
     name = who.choice(_FAMILIES) + who.choice(_GIVENS) + who.choice(_GIVENS)
     identity = national_id(person)
     day, second = n // 86400 % 600, n % 86400
-    when = f"{2025 + day // 360}{1 + day // 30 % 12:02d}{1 + day % 28:02d}{second // 3600:02d}{second // 60 % 60:02d}{second % 60:02d}"
+    when = (f"{2025 + day // 360}{1 + day // 30 % 12:02d}{1 + day % 28:02d}"
+            f"{second // 3600:02d}{second // 60 % 60:02d}{second % 60:02d}")
+    sex = "M" if int(identity[16]) % 2 else "F"
     lines = [
         f"MSH|^~\\&|LIS|BENCH|HUREN|HRP|{when}+0800||ORU^R01^ORU_R01|{run}{n}|P|2.5.1|||AL|NE||UNICODE UTF-8",
-        f"PID|1||{person:08d}^^^BENCH^MR~{identity}^^^CN^NNCHN||{name}||{identity[6:14]}|{'M' if int(identity[16]) % 2 else 'F'}",
+        f"PID|1||{person:08d}^^^BENCH^MR~{identity}^^^CN^NNCHN||{name}||{identity[6:14]}|{sex}",
         f"ORC|RE|P{run}{n}|F{run}{n}||CM",
         f"OBR|1|P{run}{n}|F{run}{n}|CBC^血常规^L|||{when}+0800||||||||||||||||{when}+0800||HM|F"]
     for i, (local, (low, high, places)) in enumerate(_RANGES.items(), 1):
