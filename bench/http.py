@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.queues
+import selectors
 import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,7 @@ def get(port: int, paths: Sequence[str], token: str, connections: int, seconds: 
 
 
 def _work(port: int, paths: list[str], token: str, connections: int, seconds: float,
-          queue: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    import selectors
-
+          queue: multiprocessing.queues.Queue[Any]) -> None:
     requests = [(f"GET {p} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
                  "Accept: application/fhir+json\r\n\r\n").encode() for p in paths]
     latencies, errors, size, turn = [], 0, 0, 0
@@ -58,8 +59,8 @@ def _work(port: int, paths: list[str], token: str, connections: int, seconds: fl
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         for key, _ in selector.select(1):
-            s: socket.socket = key.fileobj  # type: ignore[assignment]
-            key.data[1] += s.recv(1 << 18)
+            ready = cast(socket.socket, key.fileobj)
+            key.data[1] += ready.recv(1 << 18)
             whole = _whole(key.data[1])
             if not whole:
                 continue
@@ -67,7 +68,7 @@ def _work(port: int, paths: list[str], token: str, connections: int, seconds: fl
             size += whole
             errors += not key.data[1].startswith(b"HTTP/1.1 200")
             key.data[1] = b""
-            s.sendall(requests[turn % len(requests)])
+            ready.sendall(requests[turn % len(requests)])
             key.data[0], turn = time.perf_counter(), turn + 1
     queue.put((latencies, errors, size))
 
