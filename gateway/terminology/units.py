@@ -19,11 +19,12 @@ _LONGEST = 60  # characters; no unit is longer, and the grammar's work grows wit
 
 _SUPERSCRIPT = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_LOST_SIGN = re.compile(r"\d\s+\d|[µμ]\s*(?:$|[^\s\w\[])")
 _SIGNS = str.maketrans({"µ": "u", "μ": "u", "×": "*", "✕": "*", "∗": "*", "·": ".", "•": ".", "⋅": ".", "∙": ".",
                         "・": ".", "∕": "/", "⁄": "/", "−": "-", "–": "-", "’": "'", "′": "'", "【": "[", "】": "]"})
 
 #: Read either way by people, so taken neither way: gram or giga, tesla or tera, millimolar or millimetre …
-_DOUBTFUL = frozenset({"G", "G/L", "m/ul", "m/uL", "mM", "uM", "nM", "pM"})
+_DOUBTFUL = frozenset({"G", "u", "G/L", "m/ul", "m/uL", "mM", "uM", "nM", "pM"})
 #: A length over a volume is no laboratory's unit but a lost exponent or a molar: m/mm3, MM/L.
 _SENSELESS = frozenset({"m/L", "m/m3"})
 
@@ -37,7 +38,7 @@ _WHOLE = {
     "titer": "{titer}", "titre": "{titer}", "滴度": "{titer}", "sg": "{SG}", "coi": "{COI}",
     "s/co": "{s_co_ratio}", "s/c.o.": "{s_co_ratio}", "sco": "{s_co_ratio}", "hu": "[hnsf'U]", "bpm": "{beats}/min",
     "beats/min": "{beats}/min", "cmh2o": "cm[H2O]", "毫米汞柱": "mm[Hg]",
-    "k/ul": "10*3/uL", "m/ul": "10*6/uL", "db": "dB",
+    "k/ul": "10*3/uL", "m/ul": "10*6/uL", "giga/l": "10*9/L", "tera/l": "10*12/L", "db": "dB",
 }
 
 #: Units that take a prefix: as spelled → as UCUM writes them.
@@ -96,6 +97,8 @@ _ONE_LETTER_PART = re.compile(r"(?:^|[/.(])([A-KM-TV-Z])(?=[/.)]|$)")
 # x10^9, *10^9, 10*9, 10**9, 10E9, 1E9, 10(9), 10~9; "109" is not among them: who wrote it may have meant 10⁹ or 109.
 _POWER = re.compile(r"(?:1(?:\.0)?)?[*xX]?(?:10(?:\*\*|[*^~eE])\(?|10\(|1[eE]\+?)([+-]?[1-9]\d?)(\)?)(.*)", re.ASCII)
 _EQUIVALENT_UNITS = re.compile(r"[({]?(FEU|DDU)[)}]?", re.IGNORECASE)  # fibrinogen equivalents, D-dimer units
+_PER = re.compile(r"^([^/]+)\.([A-Za-z]+)-1$")  # ISO 2955 as in HL7 v2.5.1 7.4.2.6: mmol.l-1
+_UPSIDE_DOWN = re.compile(r"/[^/.]*-\d")  # g/l-1: meant g.l-1
 _PRODUCT = re.compile(r"1\.73[^.]*|[^.]+")
 
 
@@ -106,7 +109,7 @@ def ucum(text: str) -> str | None:
     Names the unit and changes no value: ``g/dL`` stays ``g/dL``. The answer of an answer is itself. For a text that
     its sender declares to be UCUM ask ``is_ucum`` first: then ``S`` is siemens.
     """
-    spelled = _folded_width(text)
+    spelled = _PER.sub(r"\1/\2", _folded_width(text))
     if not spelled or len(spelled) > _LONGEST or spelled in _DOUBTFUL:
         return None
     whole = _WHOLE.get(spelled) or _WHOLE.get(spelled.lower())
@@ -153,7 +156,12 @@ def quantity_kind(code: str) -> str | None:
 
 
 def _folded_width(text: str) -> str:
-    """Without spaces, in half width, with ASCII signs; 10⁹ becomes 10^9 before NFKC can make it 109."""
+    """Without spaces, in half width, with ASCII signs; 10⁹ becomes 10^9 before NFKC can make it 109.
+
+    Empty when that would join two numbers, or make a lone micro sign the letter u.
+    """
+    if _LOST_SIGN.search(text):
+        return ""
     if text.isascii():
         return "".join(text.split())
 
@@ -232,7 +240,7 @@ def _unmistakable(spelled: str) -> bool:
     """Whether a text that no table knows may be taken as UCUM at its word: not a number, not a short bare word,
     nor one with a lone capital (K/mL: kelvin, or thousands)."""
     return (not spelled[0].isdigit() and (len(spelled) > 2 or any(sign in spelled for sign in "/[{%"))
-            and not _ONE_LETTER_PART.search(spelled))
+            and not _ONE_LETTER_PART.search(spelled) and not _UPSIDE_DOWN.search(spelled))
 
 
 @lru_cache(maxsize=1)
