@@ -8,7 +8,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from statistics import median
 
 import click
 
-from bench import dicom, gateway, http, mllp
+from bench import dicom, gateway, http, mllp, postgres
 from bench.gateway import Gateway
 from bench.messages import oru
 
@@ -133,31 +132,6 @@ def _ids(g: Gateway, resource_type: str, count: int) -> list[str]:
     return [e["resource"]["id"] for e in _json(g, f"{resource_type}?_count={count}&_elements=id")["entry"]]
 
 
-def _scratch_postgres() -> tuple[str, Path] | None:
-    """A PostgreSQL of Debian's packages in a folder of its own; None where there is none."""
-    bins = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not bins:
-        return None
-    folder, port, bin_ = Path(tempfile.mkdtemp(prefix="huren-bench-pg-")), gateway.free_port(), bins[-1].parent
-    run = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    if run:
-        shutil.chown(folder, "postgres")
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/"}
-    subprocess.run([*run, str(bin_ / "initdb"), "-D", str(folder / "db"), "-A", "trust", "-U", "huren", "-E", "UTF8",
-                    "--locale=C"], **quiet)  # type: ignore[call-overload]
-    subprocess.run([*run, str(bin_ / "pg_ctl"), "-D", str(folder / "db"), "-w", "-l", str(folder / "log"), "-o",
-                    f"-p {port} -k {folder} -c shared_buffers=256MB", "start"], **quiet)  # type: ignore[call-overload]
-    return f"postgresql://huren@127.0.0.1:{port}/postgres", folder
-
-
-def _stop_postgres(folder: Path) -> None:
-    run = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    pg_ctl = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))[-1]
-    subprocess.run([*run, str(pg_ctl), "-D", str(folder / "db"), "-m", "fast", "stop"], check=False, cwd="/",
-                   stdout=subprocess.DEVNULL)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @click.command()
 @click.argument("parts", nargs=-1)
 @click.option("--messages", "count", default=3000, help="messages of each MLLP round")
@@ -172,14 +146,8 @@ def main(parts: tuple[str, ...], count: int, observations: int, rounds: int) -> 
     if "mllp" in wanted:
         rows += messages(count)
     if "postgres" in wanted:
-        server = _scratch_postgres()
-        if server:
-            try:
-                rows += messages(count, server[0], "PostgreSQL")
-            finally:
-                _stop_postgres(server[1])
-        else:
-            rows.append(("PostgreSQL", "not installed", "", ""))
+        with postgres.scratch() as url:
+            rows += messages(count, url, "PostgreSQL") if url else [("PostgreSQL", "not installed", "", "")]
     if "dicom" in wanted:
         rows += images()
     if "million" in wanted:
