@@ -1,0 +1,384 @@
+"""A resource's index rows: one compiled reader per type, called for the elements that are there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+
+from gateway.indexing import keys, values
+from gateway.indexing.parameters import As, Param, Type, parameters_of
+
+Rows = dict[str, list[tuple[Any, ...]]]
+_Read = Callable[[Any, Rows], bool]  # takes one value of the element; whether it holds anything
+
+#: Longer strings and codes are cut for the index; FHIR asks for no more of a string search.
+_LONGEST = 200
+#: Entries of a coding cache; a type with more different codings starts it anew.
+_CACHED = 20000
+
+
+def extract(resource: dict[str, Any]) -> Rows:
+    """Rows by table, without the columns that the store knows; see `gateway.store.index_schema.bind`.
+
+    The same resource gives the same rows in the same order. Values that break FHIR's data types are left out: checking
+    is not the index's work.
+    """
+    kind = resource["resourceType"]
+    rows: Rows = {"idx_resource": [], "idx_token": [], "idx_reference": [], "idx_date": [], "idx_string": [],
+                  "idx_quantity": [], "idx_term": []}
+    present = 0
+    compiled = _compiled(kind)
+    for element, value in resource.items():
+        for bit, read in compiled.get(element, ()):
+            if read(value, rows):
+                present |= bit
+    if kind == "Patient":
+        present |= _deceased(resource, rows)
+    for table in ("idx_token", "idx_reference", "idx_date", "idx_string"):
+        if len(rows[table]) > 1:
+            rows[table] = list(dict.fromkeys(rows[table]))
+    if len(rows["idx_quantity"]) > 1:
+        rows["idx_quantity"] = [(*row[:4], n) for n, row in enumerate(dict.fromkeys(rows["idx_quantity"]))]
+    rows["idx_resource"].append((keys.type_key(kind), keys.reference_key(f"{kind}/{resource['id']}"), present))
+    return rows
+
+
+def owner(resource: dict[str, Any]) -> str:
+    """``id`` of the Patient whose person the resource belongs to; empty when it belongs to none.
+
+    A Patient belongs to itself; others to the Patient that ``subject`` or ``patient`` names, a Provenance to the first
+    Patient among its targets.
+    """
+    if resource["resourceType"] == "Patient":
+        return resource["id"]
+    named = resource.get("target", ()) if resource["resourceType"] == "Provenance" else \
+        (resource.get("subject"), resource.get("patient"))
+    for reference in named:
+        if patient := owner_id(keys.reference_target(reference)):
+            return patient
+    return ""
+
+
+def owner_id(target: str) -> str:
+    """``id`` of ``Patient/id``; empty for any other target."""
+    return target[8:] if target.startswith("Patient/") and "/" not in target[8:] else ""
+
+
+@lru_cache(maxsize=1024)
+def present_bits(resource_type: str) -> dict[str, int]:
+    """The bit of each parameter in ``idx_resource.present``; one answered by others has the bits of those."""
+    table = parameters_of(resource_type)
+    own = [name for name, p in table.items() if p.path]
+    bits = {name: 1 << n for n, name in enumerate(own)}
+    for name, p in table.items():
+        if name not in bits:
+            bits[name] = sum(bits[other] for other in p.same_as)
+    return bits
+
+
+def _deceased(resource: dict[str, Any], rows: Rows) -> int:
+    """Patient-deceased is about every Patient: dead by flag or by date, otherwise alive."""
+    dead = resource.get("deceasedBoolean") is True or "deceasedDateTime" in resource
+    rows["idx_token"].append((keys.token_key("Patient", "deceased", "", "true" if dead else "false"),))
+    return present_bits("Patient")["deceased"]
+
+
+# ------------------------------------------------------------------ compiling
+
+
+@lru_cache(maxsize=1024)
+def _compiled(resource_type: str) -> dict[str, list[tuple[int, _Read]]]:
+    """For each top-level element, what to do with its value."""
+    found: dict[str, list[tuple[int, _Read]]] = {}
+    bits = present_bits(resource_type)
+    for name, p in parameters_of(resource_type).items():
+        for path in p.path.split("|") if p.path and p.path[0] != "$" else ():
+            element, *rest = path.split(".")
+            read = _narrowed(p) if p.same_as else _reader(resource_type, p)
+            found.setdefault(element, []).append((bits[name], _walk(rest, read)))
+    return found
+
+
+def _walk(path: list[str], read: _Read) -> _Read:
+    """Follow the rest of a path through objects and lists."""
+    if path:
+        inner, name = _walk(path[1:], read), path[0]
+
+        def step(value: Any, rows: Rows) -> bool:
+            if type(value) is list:
+                held = False
+                for item in value:
+                    held |= step(item, rows)
+                return held
+            return type(value) is dict and name in value and inner(value[name], rows)
+        return step
+
+    def each(value: Any, rows: Rows) -> bool:
+        if type(value) is list:
+            held = False
+            for item in value:
+                held |= read(item, rows)
+            return held
+        return read(value, rows)
+    return each
+
+
+def _narrowed(p: Param) -> _Read:
+    """A parameter that has no rows of its own is only noted as present."""
+    prefixes = tuple(f"{t}/" for t in p.targets)
+    return lambda value, rows: keys.reference_target(value).startswith(prefixes)
+
+
+def _reader(t: str, p: Param) -> _Read:
+    if p.type is Type.TOKEN:
+        make = {As.CONCEPT: _concept, As.CODING: _coding, As.IDENTIFIER: _identifier, As.CONTACT: _contact,
+                As.CODE: _code}[p.read]
+        return make(t, p)
+    if p.type is Type.REFERENCE:
+        return _canonical(t, p) if p.read is As.CANONICAL else _reference(t, p)
+    return {Type.DATE: _date, Type.STRING: _string, Type.QUANTITY: _quantity, Type.URI: _uri}[p.type](t, p)
+
+
+# ------------------------------------------------------------------ tokens
+
+
+def _term(param: int, key: int, system: str, code: str | None, text: str) -> tuple[Any, ...]:
+    """A row of the dictionary; its id is a hash of all the rest, so that equal rows are one."""
+    return keys.signed64(f"{param}\0{key}\0{text}"), param, key, system, code, text
+
+
+def _coding(t: str, p: Param) -> _Read:
+    name, param = p.name, keys.param_key(t, p.name)
+    cache: dict[tuple[Any, Any, Any], tuple[tuple[int], tuple[Any, ...]]] = {}
+
+    def read(value: Any, rows: Rows) -> bool:
+        if type(value) is not dict:
+            return False
+        get = value.get
+        coding = (get("system"), get("code"), get("display"))
+        known = cache.get(coding)
+        if known is None:
+            system, code, display = coding
+            if not isinstance(code, str):
+                return display is not None
+            if len(cache) >= _CACHED:
+                cache.clear()
+            key = keys.token_key(t, name, system or "", code)
+            known = (key,), _term(param, key, system or "", code, values.normalise(display or "")[:_LONGEST])
+            cache[coding] = known
+        rows["idx_token"].append(known[0])
+        rows["idx_term"].append(known[1])
+        return True
+    return read
+
+
+def _concept(t: str, p: Param) -> _Read:
+    coding, name, param = _coding(t, p), p.name, keys.param_key(t, p.name)
+
+    def read(value: Any, rows: Rows) -> bool:
+        if type(value) is not dict:
+            return False
+        codings = value.get("coding", ())
+        for item in codings:
+            coding(item, rows)
+        text = value.get("text")
+        if text and not any(item.get("display") == text and "code" in item for item in codings):
+            plain = values.normalise(text)[:_LONGEST]
+            key = keys.token_key(t, name, keys.TEXT, plain)
+            rows["idx_token"].append((key,))
+            rows["idx_term"].append(_term(param, key, "", None, plain))
+        return bool(codings or text)
+    return read
+
+
+def _identifier(t: str, p: Param) -> _Read:
+    name, system_row = p.name, _system_row(t, p.name)
+
+    def read(value: Any, rows: Rows) -> bool:
+        if type(value) is not dict:
+            return False
+        number, system = value.get("value"), value.get("system") or ""
+        if not isinstance(number, str):
+            return False
+        token = rows["idx_token"]
+        token.append((keys.token_key(t, name, system, number),))
+        key, term = system_row(system)
+        token.append(key)
+        rows["idx_term"].append(term)
+        for coding in (value.get("type") or {}).get("coding", ()):
+            if "code" in coding:
+                of_type = f"{coding.get('system') or ''}|{coding['code']}|{number}"
+                token.append((keys.token_key(t, name, keys.OF_TYPE, of_type),))
+        return True
+    return read
+
+
+def _system_row(t: str, name: str) -> Callable[[str], tuple[tuple[int], tuple[Any, ...]]]:
+    """The row that says "has a value of this system", and the dictionary's row that lists the system."""
+    param = keys.param_key(t, name)
+
+    @lru_cache(maxsize=4096)
+    def rows_of(system: str) -> tuple[tuple[int], tuple[Any, ...]]:
+        key = keys.token_key(t, name, keys.SYSTEM, system)
+        return (key,), _term(param, key, system, None, "")
+    return rows_of
+
+
+def _contact(t: str, p: Param) -> _Read:
+    name, system_row, only = p.name, _system_row(t, p.name), p.where.partition("=")[2]
+
+    def read(value: Any, rows: Rows) -> bool:
+        if type(value) is not dict or only and value.get("system") != only:
+            return False
+        number, system = value.get("value"), value.get("system") or ""
+        if not isinstance(number, str):
+            return False
+        key, term = system_row(system)
+        rows["idx_token"] += ((keys.token_key(t, name, system, contact(number)),), key)
+        rows["idx_term"].append(term)
+        return True
+    return read
+
+
+def contact(value: str) -> str:
+    """A telephone number without its punctuation, an address of electronic mail in lower case."""
+    if "@" in value:
+        return value.strip().lower()
+    digits = "".join(c for c in value if c.isalnum() or c == "+")
+    return digits or value
+
+
+def _code(t: str, p: Param) -> _Read:
+    name = p.name
+
+    @lru_cache(maxsize=4096)
+    def row(code: str) -> tuple[int]:
+        return (keys.token_key(t, name, "", code),)
+
+    def read(value: Any, rows: Rows) -> bool:
+        if value is True or value is False:
+            value = "true" if value else "false"
+        if not isinstance(value, str):
+            return False
+        rows["idx_token"].append(row(value))
+        return True
+    return read
+
+
+# ------------------------------------------------------------------ references, URIs
+
+
+def _reference(t: str, p: Param) -> _Read:
+    name, param, owned = p.name, keys.param_key(t, p.name), p.owner
+
+    def read(value: Any, rows: Rows) -> bool:
+        if type(value) is not dict:
+            return False
+        target = keys.reference_target(value)
+        if target and not (owned and owner_id(target)):
+            rows["idx_reference"].append((keys.reference_key(target), param))
+        identifier = value.get("identifier")
+        if type(identifier) is dict and isinstance(identifier.get("value"), str):
+            text = f"{identifier.get('system') or ''}|{identifier['value']}"
+            rows["idx_token"].append((keys.token_key(t, name, keys.IDENTIFIER, text),))
+        return True
+    return read
+
+
+def _canonical(t: str, p: Param) -> _Read:
+    param = keys.param_key(t, p.name)
+
+    def read(value: Any, rows: Rows) -> bool:
+        if not isinstance(value, str):
+            return False
+        rows["idx_reference"].append((keys.reference_key(value), param))
+        url, bar, _ = value.partition("|")
+        if bar:
+            rows["idx_reference"].append((keys.reference_key(url), param))
+        return True
+    return read
+
+
+def _uri(t: str, p: Param) -> _Read:
+    name, param = p.name, keys.param_key(t, p.name)
+
+    @lru_cache(maxsize=4096)
+    def row(uri: str) -> tuple[tuple[int], tuple[Any, ...]]:
+        key = keys.token_key(t, name, "", uri)
+        return (key,), _term(param, key, "", uri, "")
+
+    def read(value: Any, rows: Rows) -> bool:
+        if not isinstance(value, str):
+            return False
+        key, term = row(value)
+        rows["idx_token"].append(key)
+        rows["idx_term"].append(term)
+        return True
+    return read
+
+
+# ------------------------------------------------------------------ dates, strings, quantities
+
+
+def _date(t: str, p: Param) -> _Read:
+    param = keys.param_key(t, p.name)
+
+    def read(value: Any, rows: Rows) -> bool:
+        ranges = values.date_ranges(value)
+        rows["idx_date"] += [(param, lo, hi - lo) for lo, hi in ranges]
+        return bool(ranges)
+    return read
+
+
+_NAME = ("text", "family", "given", "prefix", "suffix")
+_ADDRESS = ("text", "line", "city", "district", "state", "country", "postalCode")
+
+
+def _string(t: str, p: Param) -> _Read:
+    param = keys.param_key(t, p.name)
+    parts = {As.NAME: _NAME, As.ADDRESS: _ADDRESS}.get(p.read)
+
+    def read(value: Any, rows: Rows) -> bool:
+        texts = [value] if parts is None else list(_texts(value, parts))
+        held = False
+        for text in texts:
+            if isinstance(text, str) and (raw := text[:_LONGEST]):
+                plain = values.normalise(raw)
+                rows["idx_string"].append((param, plain, "" if plain == raw else raw))
+                held = True
+        return held
+    return read
+
+
+def _texts(value: Any, parts: tuple[str, ...]) -> Iterable[str]:
+    """The parts of a HumanName or Address; a Chinese name also as it is written, family and given together."""
+    if type(value) is not dict:
+        return
+    for part in parts:
+        item = value.get(part)
+        yield from item if type(item) is list else (item,) if item else ()
+    family, given = value.get("family"), value.get("given")
+    if isinstance(family, str) and given and not family.isascii() and isinstance(given[0], str):
+        yield family + "".join(g for g in given if isinstance(g, str))
+
+
+def _quantity(t: str, p: Param) -> _Read:
+    param = keys.param_key(t, p.name)
+
+    @lru_cache(maxsize=4096)
+    def unit_of(system: str, code: str, unit: str) -> tuple[int, tuple[Any, ...]]:
+        key = keys.unit_key(system, code, unit)
+        return key, _term(keys.UNITS, key, system, code, unit[:_LONGEST])
+
+    def read(value: Any, rows: Rows) -> bool:
+        found = values.quantity_range(value) if type(value) is dict else None
+        if found is None:
+            return False
+        unit = None
+        if "code" in value or "unit" in value:
+            unit, term = unit_of(value.get("system") or "", value.get("code") or "", value.get("unit") or "")
+            rows["idx_term"].append(term)
+        rows["idx_quantity"].append((param, *found, unit, 0))
+        return True
+    return read

@@ -1,0 +1,62 @@
+"""Keys of index rows: stable hashes of what a search parameter and a value say. Pure."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import xxhash
+
+_HASH = xxhash.xxh3_64_intdigest
+
+#: Stand-ins for a token's system that no URI can be: rows that answer a modifier.
+TEXT = "\x01text"  # the concept's text, where no coding's display says the same
+SYSTEM = "\x01system"  # ``identifier=system|``
+OF_TYPE = "\x01of-type"  # ``identifier:of-type=system|code|value``
+IDENTIFIER = "\x01identifier"  # Reference.identifier, for ``:identifier``
+
+
+def signed64(text: str) -> int:
+    """XXH3 of a text as a signed 64-bit number, which is what a database holds."""
+    value = _HASH(text.encode())
+    return value - (1 << 64) if value >> 63 else value
+
+
+@lru_cache(maxsize=4096)
+def type_key(resource_type: str) -> int:
+    """A resource type as a number below 2**23 (three bytes in SQLite)."""
+    return _HASH(resource_type.encode()) >> 41
+
+
+@lru_cache(maxsize=16384)
+def param_key(resource_type: str, name: str) -> int:
+    """A search parameter of a type as a number below 2**23; a test shows that no two of the table are equal."""
+    return _HASH(f"{resource_type}\0{name}".encode()) >> 41
+
+
+#: ``idx_term.param`` of units.
+UNITS = param_key("", "unit")
+
+
+def token_key(resource_type: str, name: str, system: str, code: str) -> int:
+    """``idx_token.key`` of a coding, an identifier, a code or a URI (system empty where there is none)."""
+    return signed64(f"{resource_type}\0{name}\0{system}\0{code}")
+
+
+def reference_key(reference: str) -> int:
+    """``idx_reference.target`` and ``idx_resource.ref`` of ``Type/id`` or of an absolute URL, without version."""
+    return signed64(reference)
+
+
+def unit_key(system: str, code: str, unit: str) -> int:
+    """``idx_quantity.unit``: 47 bits, so that SQLite keeps it in six bytes."""
+    return _HASH(f"{system}\0{code}\0{unit}".encode()) >> 17
+
+
+def reference_target(reference: Any) -> str:
+    """``Type/id`` or the absolute URL that a Reference names, without version; empty for contained or absent ones."""
+    text = reference.get("reference") if type(reference) is dict else None
+    if not text or text[0] == "#":
+        return ""
+    cut = text.find("/_history/")
+    return text if cut < 0 else text[:cut]
