@@ -185,10 +185,10 @@ def _other(shape: _Shape, value: dict[str, Any], name: str, item: Any, problems:
         place = name if _NAME(name) else ""
         problems.append((place, "structure", f"is no element of {shape.kind}"))
         return
-    run = _object_check("Element")
     place = element.choice or element.name
     if not element.many:
-        problems += [(f"{place}.{path}" if path else place, code, says) for path, code, says in run(item) or ()]
+        problems += [(f"{place}.{path}" if path else place, code, says)
+                     for path, code, says in _sibling(item, value.get(element.name))]
         return
     if type(item) is not list or not item or not any(item):
         problems.append((place, "structure", "its extensions must be a JSON array that is not empty"))
@@ -197,10 +197,19 @@ def _other(shape: _Shape, value: dict[str, Any], name: str, item: Any, problems:
     if isinstance(values, list) and len(values) != len(item):
         problems.append((place, "structure", "values and extensions must be arrays of equal length"))
     for index, one in enumerate(item):
-        if one is None and isinstance(values, list) and index < len(values) and values[index] is not None:
+        beside = values[index] if isinstance(values, list) and index < len(values) else None
+        if one is None and beside is not None:
             continue
         problems += [(f"{place}[{index}].{path}" if path else f"{place}[{index}]", code, says)
-                     for path, code, says in run(one) or ()]
+                     for path, code, says in _sibling(one, beside)]
+
+
+def _sibling(item: Any, value: Any) -> list[Problem]:
+    """Problems of id and extensions beside a primitive; an id alone will do where there is a value (ele-1)."""
+    if value is not None and type(item) is dict and item.keys() == {"id"}:
+        says = RULES["string"](item["id"])
+        return [("id", "value", says)] if says else []
+    return _object_check("Element")(item) or []
 
 
 # ---------------------------------------------------------------- elements

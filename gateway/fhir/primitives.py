@@ -8,10 +8,12 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from gateway.fhir import narrative
+
 Rule = Callable[[Any], str | None]
 
-#: What no FHIR string may hold (datatypes.html#string), and what is no Unicode text at all.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]").search
+#: What no FHIR string may hold (datatypes.html#string), what is no Unicode text at all, and what XML cannot carry.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]").search
 _SOLID = re.compile(r"[^ \t\r\n]").search
 _LONGEST = 1024 * 1024
 
@@ -62,7 +64,7 @@ def _calendar(pattern: str, says: str) -> Rule:
 
 
 _CODE_SPACES = re.compile(r"[^\s]+(?: [^\s]+)*").fullmatch
-_URI = re.compile(r"[^\s\x00-\x1f\ud800-\udfff]+").fullmatch
+_URI = re.compile(r"[^\s\x00-\x1f\ud800-\udfff\ufffe\uffff]+").fullmatch
 
 
 def _code(value: Any) -> str | None:
@@ -123,10 +125,7 @@ def _base64(value: Any) -> str | None:
 
 
 def _xhtml(value: Any) -> str | None:
-    if problem := _string(value):
-        return problem
-    trimmed = value.strip()
-    return None if trimmed.startswith("<div") and trimmed.endswith((">",)) else "must be one XHTML div element"
+    return _string(value) or narrative.problem(value)
 
 
 _DATETIME = _DATE.replace("{tail}", f"(?:T{_CLOCK}{_ZONE})?")
