@@ -103,4 +103,8 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half(database_url:
                 s.sendall(b"\x0b" + oru(n, 50) + b"\x1c\r")
                 assert b"\rMSA|AA|" in s.recv(65536)
         again = list(_all(g, "DiagnosticReport?_count=500"))
-        assert [(r["id"], r["meta"]["versionId"]) for r in again] == [(r["id"], r["meta"]["versionId"]) for r in reports]
+        assert [_version(r) for r in again] == [_version(r) for r in reports]
+
+
+def _version(resource: dict) -> tuple[str, str]:  # type: ignore[type-arg]
+    return resource["id"], resource["meta"]["versionId"]
