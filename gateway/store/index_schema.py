@@ -2,8 +2,8 @@
 
 `gateway.indexing.extract` says the first columns of a row; the store adds ``person`` (0 for none) and ``pk`` of the
 resource, and to ``idx_resource`` also the number of its institution: ``bind`` does so. ``idx_term`` is the dictionary
-of codes, systems and units: its rows belong to no resource, are complete, and are only added (``ON CONFLICT DO NOTHING``
-on ``id``); a process remembers the ids that it has seen committed, so that the steady state writes none.
+of codes, systems and units: its rows belong to no resource, are complete, and are only added (``ON CONFLICT
+DO NOTHING`` on ``id``); a process remembers the ids that it has seen committed, so that the steady state writes none.
 """
 
 from __future__ import annotations
