@@ -130,7 +130,8 @@ def test_a_local_code_has_unified_then_loinc_coding() -> None:
                                      {"system": LOINC, "code": "6690-2"}]
     assert codes.codings("9001") == [{"system": PANELS, "code": "P-CBC", "display": "血常规(五分类)"}]
     assert codes.codings("77") == codes.codings("unknown") == codes.codings("") == []
-    assert (codes.item("1001"), codes.item("77"), codes.unit("1001"), codes.unit("x")) == ("THM001Q", None, "10^9/L", "")
+    assert (codes.item("1001"), codes.item("77")) == ("THM001Q", None)
+    assert (codes.unit("1001"), codes.unit("x")) == ("10^9/L", "")
     assert (len(codes), "77" in codes, "unknown" in codes) == (3, True, False)
 
 
