@@ -27,7 +27,7 @@ def convert(message: Message, source: Source) -> Conversion:
     taken = ", ".join(sorted({c for c, _ in _CONVERTERS}))
     if code in {c for c, _ in _CONVERTERS}:
         events = ", ".join(sorted(e for c, e in _CONVERTERS if c == code))
-        raise GatewayError(Category.UNSUPPORTED, f"{code} is taken for the events {events} only", "MSH-9.2",
+        raise GatewayError(Category.UNSUPPORTED, f"{code} is taken for the events {events} only", "MSH-9",
                            detail="event")
-    raise GatewayError(Category.UNSUPPORTED, f"this message type is not taken; taken are {taken}", "MSH-9.1",
+    raise GatewayError(Category.UNSUPPORTED, f"this message type is not taken; taken are {taken}", "MSH-9",
                        detail="message-type")

@@ -35,6 +35,11 @@ class Part:
             self._parts = self.raw.split(self._delimiter) if self._delimiter else [self.raw]
         return self._parts
 
+    @property
+    def delimiter(self) -> str:
+        """The character that parts its components; "" when there is none."""
+        return self._delimiter
+
     def get(self, component: int = 1, subcomponent: int = 1) -> str:
         """The text of a component's subcomponent, escapes resolved; "" when absent or null."""
         parts = self._split()

@@ -10,10 +10,12 @@ from zoneinfo import ZoneInfo
 
 from gateway.errors import Category, GatewayError
 
-# v2.5.1 2.A.22: YYYY[MM[DD[HH[MM[SS[.S[S[S[S]]]]]]]]][+/-ZZZZ]; also the ISO spelling that some senders write
-_DTM = re.compile(r"(\d{4})(?:-?(\d{2})(?:-?(\d{2})(?:[T ]?(\d{2})(?::?(\d{2})(?::?(\d{2})(\.\d{1,9})?)?)?)?)?)?"
-                  r" ?(Z|[+-]\d{2}:?\d{2})?")
-_TM = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(\.\d{1,9})?)?)?(?:Z|[+-]\d{2}:?\d{2})?")
+# v2.5.1 2.A.22: YYYY[MM[DD[HH[MM[SS[.S[S[S[S]]]]]]]]][+/-ZZZZ]; then the ISO spelling that some senders write
+_DTM = re.compile(r"(\d{4})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(\.\d{1,9})?)?)?)?)?)? ?(Z|[+-]\d{4})?",
+                  re.ASCII)
+_ISO = re.compile(r"(\d{4})[-/](\d{2})(?:[-/](\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2})(\.\d{1,9})?)?)?)?"
+                  r" ?(Z|[+-]\d{2}:?\d{2})?", re.ASCII)
+_TM = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(\.\d{1,9})?)?)?(?:Z|[+-]\d{2}:?\d{2})?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -27,7 +29,8 @@ class _Moment(NamedTuple):
 
 @lru_cache(maxsize=8192)
 def _moment(text: str, zone: str) -> _Moment | None:
-    match = _DTM.fullmatch(text.strip())
+    text = text.strip()
+    match = _DTM.fullmatch(text) or _ISO.fullmatch(text)
     if not match:
         return None
     year, month, day, hour, minute, second, fraction, offset = match.groups()
@@ -76,6 +79,12 @@ def instant(text: str, zone: str, where: str = "") -> str | None:
     """FHIR instant; None when the text is less exact than a minute, for an instant must not pretend."""
     moment = _read(text, zone, where)
     return f"{moment.date}T{moment.clock}{moment.offset}" if moment.exact else None
+
+
+def midnight(text: str, zone: str) -> str:
+    """FHIR instant of the start of the period that the text names, for elements that must have one."""
+    moment = _read(text, zone, "")
+    return moment.utc.astimezone(ZoneInfo(zone)).isoformat(timespec="seconds")
 
 
 def date(text: str, zone: str, where: str = "") -> str:

@@ -1,0 +1,139 @@
+"""What the conversion of one message gathers: changes in dependency order, references, times, unmapped codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.errors import GatewayError
+from gateway.hl7v2 import timestamps
+from gateway.hl7v2.datatypes import code_text, coding_system
+from gateway.hl7v2.message import Message, Part, Segment
+from gateway.source import Change, Conversion, Resource, Source, Unmapped
+
+Reference = dict[str, Any]
+
+
+class Builder:
+    """One message on its way to a Conversion."""
+
+    def __init__(self, message: Message, source: Source) -> None:
+        self.message = message
+        self.source = source
+        self.zone = source.timezone
+        self.meta_source = f"urn:huren:{source.institution}"
+        self.sent_at = timestamps.as_of_us(message.header.time, self.zone)
+        self.conversion = Conversion()
+        self._seen: set[str] = set()
+
+    def resource(self, resource_type: str, key: str) -> Resource:
+        """A new resource with the id of its business identifier."""
+        return self.named(resource_type, self.source.id_for(resource_type, key))
+
+    def named(self, resource_type: str, resource_id: str) -> Resource:
+        """A new resource with a given id; ``meta.source`` names the hospital, never the message, so that a resend
+        changes nothing."""
+        return {"resourceType": resource_type, "id": resource_id, "meta": {"source": self.meta_source}}
+
+    def add(self, resource: Resource, as_of: int | None, on_older: str) -> Reference:
+        """Take a resource over once and return its reference; the first of several with one id counts."""
+        reference = f"{resource['resourceType']}/{resource['id']}"
+        if reference not in self._seen:
+            self._seen.add(reference)
+            self.conversion.changes.append(Change(resource, as_of, on_older))
+        return {"reference": reference}
+
+    def has(self, reference: str) -> bool:
+        """Whether the message gave this resource already."""
+        return reference in self._seen
+
+    def time_text(self, segment: Segment, field: int, component: int = 1) -> str:
+        """The text of a time field after the manifest's table (``"00000000" = ""`` says that zeros mean unknown)."""
+        text = segment.get(field, component)
+        return self.source.table(f"{segment.name}-{field}", text) if text and self.source.tables else text
+
+    def date_time(self, segment: Segment, field: int, component: int = 1) -> str | None:
+        """A time field as FHIR dateTime; None when absent, INVALID with its place when impossible."""
+        text = self.time_text(segment, field, component)
+        return timestamps.date_time(text, self.zone, f"{segment.name}-{field}") if text else None
+
+    def instant(self, segment: Segment, field: int) -> str | None:
+        """A time field as FHIR instant; None when absent or less exact than a minute."""
+        text = self.time_text(segment, field)
+        return timestamps.instant(text, self.zone, f"{segment.name}-{field}") if text else None
+
+    def period(self, segment: Segment, start: int, end: int, name: str) -> dict[str, Any]:
+        """Two time fields as ``<name>DateTime`` or ``<name>Period``; empty without a start.
+
+        FHIR's Period ends no sooner than it starts (per-1): an end that does is left out.
+        """
+        begin, finish = self.date_time(segment, start), self.date_time(segment, end)
+        if not begin:
+            return {}
+        if not finish or finish == begin or not self._in_order(segment, start, end):
+            return {f"{name}DateTime": begin}
+        return {f"{name}Period": {"start": begin, "end": finish}}
+
+    def _in_order(self, segment: Segment, start: int, end: int) -> bool:
+        first = timestamps.as_of_us(self.time_text(segment, start), self.zone)
+        last = timestamps.as_of_us(self.time_text(segment, end), self.zone)
+        return first is not None and last is not None and first <= last
+
+    def concept(self, segment: Segment, field: int, kind: str, unit: str = "") -> tuple[dict[str, Any], str]:
+        """A test's or order's code as unified, LOINC's and the hospital's own coding, and its key for ids.
+
+        The local code is looked up; where it is unmapped, the alternate code (component 4) is. INVALID when the field
+        says nothing at all.
+        """
+        part = segment.first(field)
+        local, display = code_text(part.get(1)), part.get(2)
+        alternate, alternate_display = code_text(part.get(4)), part.get(5)
+        text = display or alternate_display or part.get(9)
+        if not local and not alternate and not text:
+            segment.require(field)
+        if not local:
+            local, alternate = alternate, ""
+            name = part.get(6)
+        else:
+            name = part.get(3)
+        system = coding_system(name, self.source.code_system)
+        concept, mapped = self.source.concept(local, text, system)
+        if alternate:
+            other = coding_system(part.get(6), self.source.code_system)
+            beside, mapped_beside = self.source.concept(alternate, alternate_display or text, other)
+            codings = concept.setdefault("coding", [])
+            ours = [c for c in beside["coding"] if c.get("code") != alternate or c["system"] != other]
+            if not mapped:
+                codings[:0] = ours
+            codings.append(beside["coding"][-1])
+            mapped = mapped or mapped_beside
+        if "coding" in concept and len(concept["coding"]) > 1:
+            concept["coding"] = _unique(concept["coding"])
+        if not mapped:
+            self.unmapped(Unmapped(kind, local, text, unit, f"{segment.name}-{field}"))
+        return concept, local or text
+
+    def unmapped(self, remark: Unmapped) -> None:
+        """Count a local code that no row maps, once a message."""
+        if remark not in self.conversion.unmapped:
+            self.conversion.unmapped.append(remark)
+
+    def possible_time(self, segment: Segment, field: int) -> str | None:
+        """A time field as dateTime for content that must not refuse the message; None when impossible."""
+        try:
+            return self.date_time(segment, field)
+        except GatewayError:
+            return None
+
+
+def _unique(codings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The codings without a second one of the same system and code; the first may be without display: take it from
+    the second."""
+    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    for coding in codings:
+        kept.setdefault((coding.get("system", ""), coding.get("code", "")), coding)
+    return list(kept.values())
+
+
+def text_of(parts: list[Part]) -> str:
+    """Repetitions as the lines of one text."""
+    return "\n".join(part.text for part in parts).strip()

@@ -1,0 +1,242 @@
+"""Patient, Practitioner, Organization and Encounter from PID, XCN, XON and PV1.
+
+A laboratory's copy of these must not undo a newer one nor stop its report: every change here says "skip".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.errors import Category, GatewayError
+from gateway.hl7v2 import tables, timestamps
+from gateway.hl7v2.builder import Builder, Reference
+from gateway.hl7v2.datatypes import (
+    address_from,
+    codeable,
+    contact_from,
+    human_name,
+    identifier,
+    identifier_from,
+    identifier_system,
+    is_national,
+)
+from gateway.hl7v2.message import Part, Segment
+from gateway.identity import NATIONAL_ID_SYSTEM
+
+_MOTHERS_MAIDEN_NAME = "http://hl7.org/fhir/StructureDefinition/patient-mothersMaidenName"
+_BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
+
+
+def hospital(builder: Builder) -> Reference:
+    """The hospital itself, ``Organization/<institution>``."""
+    source = builder.source
+    made = builder.named("Organization", source.institution)
+    made["identifier"] = [{"system": source.system("institution"), "value": source.institution}]
+    made["name"] = source.name
+    return builder.add(made, None, "skip")
+
+
+def patient_from(pid: Segment, builder: Builder) -> tuple[Reference, str]:
+    """PID as Patient, and the patient's key for the ids of other resources (guide: PID[Patient])."""
+    identifiers, main = _identifiers(pid, builder)
+    made = builder.resource("Patient", main)
+    extensions: list[dict[str, Any]] = []
+    if mother := human_name(pid.first(6)):
+        extensions.append({"url": _MOTHERS_MAIDEN_NAME, "valueString": mother.get("family") or mother["text"]})
+    if extensions:
+        made["extension"] = extensions
+    made["identifier"] = identifiers
+    if names := [name for field in (5, 9) for part in pid.repetitions(field) if (name := human_name(part))]:
+        made["name"] = names
+    if telecom := _telecom(pid):
+        made["telecom"] = telecom
+    if gender := tables.GENDER.get(builder.source.table("PID-8", pid.get(8)).upper()):
+        made["gender"] = gender
+    _birth(pid, builder, made)
+    _death(pid, builder, made)
+    addresses = [address for part in pid.repetitions(11) if (address := address_from(part))]
+    if county := pid.get(12):
+        if len(addresses) == 1 and "district" not in addresses[0]:
+            addresses[0]["district"] = county
+        else:
+            addresses.append({"district": county})
+    if addresses:
+        made["address"] = addresses
+    if marital := _marital_status(pid, builder):
+        made["maritalStatus"] = marital
+    _multiple_birth(pid, made)
+    if language := codeable(pid.first(15), builder.source, "PID-15", "0296"):
+        made["communication"] = [{"language": language}]
+    made["managingOrganization"] = {"reference": f"Organization/{builder.source.institution}"}
+    return builder.add(made, builder.sent_at, "skip"), main
+
+
+def _identifiers(pid: Segment, builder: Builder) -> tuple[list[dict[str, Any]], str]:
+    """The identifiers of PID-3, 2, 4 and 19, and the main one as ``system|value``: the first PID-3 typed MR or PI, else
+    the first that is no national number, else the first."""
+    source = builder.source
+    listed = [(made, part.get(5)) for part in pid.repetitions(3) if (made := identifier_from(part, "patient", source))]
+    if not listed:
+        raise GatewayError(Category.INVALID, f"PID-3 holds no patient identifier{pid.which()}; send it", "PID-3",
+                           detail="required")
+    chosen = next((i for i, kind in listed if kind.upper() in ("MR", "PI")), None) \
+        or next((i for i, _ in listed if i["system"] != NATIONAL_ID_SYSTEM), listed[0][0])
+    identifiers = [made for made, _ in listed]
+    for field, default in ((2, ""), (4, "")):
+        identifiers += [made for part in pid.repetitions(field)
+                        if (made := identifier_from(part, "patient", source, default))]
+    if (number := pid.get(19)).strip():
+        identifiers.append(_social_number(number.strip(), builder))
+    unique: dict[tuple[str, str], dict[str, Any]] = {}
+    for made in identifiers:
+        unique.setdefault((made["system"], made["value"]), made)
+    return list(unique.values()), f"{chosen['system']}|{chosen['value']}"
+
+
+def _social_number(number: str, builder: Builder) -> dict[str, Any]:
+    """PID-19: where the number has the form of the resident identity card it is that (versions up to 2.4 use it so)."""
+    if system := builder.source.identifier_systems.get("PID-19"):
+        return identifier(number, system, "NNCHN" if system == NATIONAL_ID_SYSTEM else "SB")
+    if is_national("NI", number):
+        return identifier(number, NATIONAL_ID_SYSTEM, "NNCHN")
+    return identifier(number, builder.source.system("social"), "SB")
+
+
+def _telecom(pid: Segment) -> list[dict[str, Any]]:
+    found = [contact for field, use in ((13, "home"), (14, "work"), (40, "")) for part in pid.repetitions(field)
+             if (contact := contact_from(part, use))]
+    return [contact for at, contact in enumerate(found) if contact not in found[:at]]
+
+
+def _birth(pid: Segment, builder: Builder, made: dict[str, Any]) -> None:
+    text = builder.time_text(pid, 7)
+    if not text:
+        return
+    made["birthDate"] = timestamps.date(text, builder.zone, "PID-7")
+    moment = timestamps.date_time(text, builder.zone, "PID-7")
+    if "T" in moment and "T00:00:00" not in moment:  # midnight is what senders write who know the day alone
+        made["_birthDate"] = {"extension": [{"url": _BIRTH_TIME, "valueDateTime": moment}]}
+
+
+def _death(pid: Segment, builder: Builder, made: dict[str, Any]) -> None:
+    if died := builder.date_time(pid, 29):
+        made["deceasedDateTime"] = died
+    elif (indicator := pid.get(30).upper()) in ("Y", "N"):
+        made["deceasedBoolean"] = indicator == "Y"
+
+
+def _marital_status(pid: Segment, builder: Builder) -> dict[str, Any]:
+    concept = codeable(pid.first(16), builder.source, "PID-16")
+    code = builder.source.table("PID-16", pid.get(16)).upper()
+    if found := tables.MARITAL_STATUS.get(code):
+        concept.setdefault("coding", []).insert(0, {"system": f"{tables.V3}MaritalStatus", "code": found[0],
+                                                    "display": found[1]})
+    return concept
+
+
+def _multiple_birth(pid: Segment, made: dict[str, Any]) -> None:
+    order = pid.get(25)
+    if order.isascii() and order.isdigit() and 0 < len(order) < 4:
+        made["multipleBirthInteger"] = int(order)
+    elif (indicator := pid.get(24).upper()) in ("Y", "N"):
+        made["multipleBirthBoolean"] = indicator == "Y"
+
+
+def practitioner(part: Part, builder: Builder) -> Reference | None:
+    """XCN as a reference to a Practitioner; without an identifier only its name stands in the reference, for two
+    physicians may share one."""
+    return _practitioner(part, builder, part.part(9), part.get(13), human_name(part, 2, 10, 15))
+
+
+def named_person(part: Part, builder: Builder) -> Reference | None:
+    """NDL as a reference to a Practitioner: the person is CNN, in the subcomponents of the first component."""
+    person = part.part(1)
+    if len(person) == 1 and part.get(2):  # senders up to 2.2 and careless ones write CN: components, not subcomponents
+        return practitioner(part, builder)
+    return _practitioner(person, builder, person.part(9), "", human_name(person, 2, 99, 99))
+
+
+def _practitioner(part: Part, builder: Builder, authority: Part, kind: str, name: dict[str, Any] | None,
+                  ) -> Reference | None:
+    number = part.get(1).strip()
+    if not number:
+        return {"display": name["text"]} if name else None
+    system = identifier_system(authority, "practitioner", builder.source)
+    made = builder.resource("Practitioner", f"{system}|{number}")
+    made["identifier"] = [identifier(number, system, kind)]
+    if name:
+        made["name"] = [name]
+    reference = builder.add(made, builder.sent_at, "skip")
+    return {**reference, "display": name["text"]} if name else reference
+
+
+def performing_organization(obx: Segment, builder: Builder) -> Reference | None:
+    """OBX-23 (XON) with OBX-24, else OBX-15 (CWE), as a reference to an Organization; None when neither is there."""
+    part = obx.first(23)
+    if part:
+        name, number = part.get(1), part.get(10) or part.get(3)
+        authority, kind = part.part(6), part.get(7)
+    else:
+        part = obx.first(15)
+        name, number = part.get(2) or part.get(9), part.get(1)
+        authority, kind = Part("", "", builder.message), ""
+    if not name and not number:
+        return None
+    system = identifier_system(authority, "organization", builder.source)
+    made = builder.resource("Organization", f"{system}|{number}" if number else name)
+    if number:
+        made["identifier"] = [identifier(number, system, kind)]
+    if name:
+        made["name"] = name
+    if address := address_from(obx.first(24)):
+        made["address"] = [address]
+    reference = builder.add(made, builder.sent_at, "skip")
+    return {**reference, "display": name} if name else reference
+
+
+_PARTICIPANTS = ((7, "ATND", "attender"), (8, "REF", "referrer"), (9, "CON", "consultant"), (17, "ADM", "admitter"))
+
+
+def encounter_from(pv1: Segment, patient: Reference, builder: Builder) -> Reference | None:
+    """PV1 as Encounter when it has a visit number (PV1-19): without one there is nothing to find it by again."""
+    source = builder.source
+    visit = pv1.first(19)
+    number = identifier_from(visit, "visit", source, "VN")
+    if number is None:
+        return None
+    made = builder.resource("Encounter", f"{number['system']}|{number['value']}")
+    alternates = [i for part in pv1.repetitions(50) if (i := identifier_from(part, "visit", source, "VN"))]
+    made["identifier"] = [number, *(i for i in alternates if i != number)]
+    kind = source.table("PV1-2", pv1.get(2)).upper()
+    start, end = builder.date_time(pv1, 44), builder.date_time(pv1, 45)
+    made["status"] = "finished" if end else tables.ENCOUNTER_STATUS.get(kind, "in-progress" if kind in
+                                                                        tables.ENCOUNTER_CLASS else "unknown")
+    made["class"] = _encounter_class(kind, pv1.get(2), builder)
+    if admission := codeable(pv1.first(4), source, "PV1-4", "0007"):
+        made["type"] = [admission]
+    if service := codeable(pv1.first(10), source, "PV1-10", "0069"):
+        made["serviceType"] = service
+    made["subject"] = patient
+    if participants := _participants(pv1, builder):
+        made["participant"] = participants
+    if period := {key: value for key, value in (("start", start), ("end", end)) if value}:
+        made["period"] = period
+    if place := " ".join(piece for piece in (pv1.get(3, at) for at in (1, 2, 3)) if piece):
+        made["location"] = [{"location": {"display": place}, "status": "planned" if kind == "P" else "active"}]
+    made["serviceProvider"] = {"reference": f"Organization/{source.institution}"}
+    return builder.add(made, builder.sent_at, "skip")
+
+
+def _encounter_class(kind: str, sent: str, builder: Builder) -> dict[str, Any]:
+    if known := tables.ENCOUNTER_CLASS.get(kind):
+        return dict(zip(("system", "code", "display"), known, strict=True))
+    if sent:
+        return {"system": builder.source.system("table:PV1-2"), "code": " ".join(sent.split())}
+    return {"system": f"{tables.V3}NullFlavor", "code": "UNK", "display": "unknown"}
+
+
+def _participants(pv1: Segment, builder: Builder) -> list[dict[str, Any]]:
+    return [{"type": [{"coding": [{"system": f"{tables.V3}ParticipationType", "code": code, "display": display}]}],
+             "individual": individual}
+            for field, code, display in _PARTICIPANTS for part in pv1.repetitions(field)
+            if (individual := practitioner(part, builder))]
