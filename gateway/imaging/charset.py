@@ -76,10 +76,8 @@ class Charset:
             self._first = None
         if self._first == "ascii":
             self._first = None
-        hints = [codec for term in declared if (codec := codec_of(term)) in _MULTI_BYTE - {"utf_8"}]
-        if self._known in _MULTI_BYTE - {"utf_8"}:
-            hints.append(self._known)
-        self._hints = list(dict.fromkeys(hint for hint in hints if hint))
+        hints = [self._known, *(codec_of(term) for term in declared)]
+        self._hints = list(dict.fromkeys(hint for hint in hints if hint and hint in _MULTI_BYTE - {"utf_8"}))
 
     def decode(self, raw: bytes) -> str:
         """The text of one element's value, all its values and name groups together, unsplit.
@@ -102,24 +100,23 @@ class Charset:
             if text is not None:
                 return text
         single = self._first if self._first not in _MULTI_BYTE else None
-        if single is None or not self._looks_like(single, raw):
-            for codec in self._hints or self._guesses(raw):
-                text = _strict(raw, codec)
-                if text is not None:
-                    return text
+        believed = [single] if single and self._looks_like(single, raw) else []
+        for codec in believed + (self._hints or self._guesses(raw)):
+            text = _strict(raw, codec)
+            if text is not None:
+                return text
         return self._last_resort(raw, single)
 
     def _looks_like(self, single: str, raw: bytes) -> bool:
-        """Whether the declared one-byte charset is to be believed against a hospital that writes another."""
-        if not self._hints:
-            return True
-        if single == "shift_jis":
-            return False
-        return _is_western(raw)
+        """Whether the declared one-byte charset is to be believed where another is known or declared beside it.
+
+        Software that does not care writes ISO_IR 100; nobody writes ISO_IR 144 without meaning Cyrillic.
+        """
+        return not self._hints or single != "latin_1" or _is_western(raw)
 
     def _guesses(self, raw: bytes) -> list[str]:
         """What to try when neither the header nor the manifest helps: GB 2312, where every high run is its pairs."""
-        if self._first == "utf_8" or all(_HAN_PAIRS.match(run) for run in _HIGH_RUN.findall(raw)):
+        if self._first == "utf_8" or self._first is None and all(_HAN_PAIRS.match(run) for run in _HIGH_RUN.findall(raw)):
             return ["gb18030"]
         return []
 

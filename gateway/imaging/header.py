@@ -52,7 +52,7 @@ def read_header(source: bytes | BinaryIO, charset: str | None = None, transfer_s
     missing or wrong UID.
     """
     reader = _Reader(source)
-    meta, start = reader.meta()
+    meta, start = reader.meta(bare=bool(transfer_syntax))
     declared = str(meta.get("TransferSyntaxUID") or transfer_syntax)
     reader.begin(start, declared)
     facts = reader.data_set(charset)
@@ -105,8 +105,8 @@ class _Reader:
             raise _malformed("the object ends in the middle of an element; send it whole", tag)
         return 0
 
-    def meta(self) -> tuple[Facts, int]:
-        """The File Meta Information (PS3.10 7.1) and where the data set starts."""
+    def meta(self, bare: bool) -> tuple[Facts, int]:
+        """The File Meta Information (PS3.10 7.1) and where the data set starts; ``bare``: there need be none."""
         if self._size < 8:
             raise _malformed("this is no DICOM object: it has less than one element")
         prefixed = self._size >= 140 and self._data[128:132] == b"DICM"
@@ -121,7 +121,7 @@ class _Reader:
                 offset = self._at(value_at, min(length, 128), tag)
                 facts["TransferSyntaxUID"] = _ascii(self._data[offset:offset + min(length, 128)])
             pos = value_at + length
-        if not prefixed and pos == 0 and self._data[:2] not in (b"\x08\x00", b"\x00\x08"):
+        if not prefixed and pos == 0 and not bare and self._data[:2] not in (b"\x08\x00", b"\x00\x08"):
             raise _malformed("this is no DICOM object: neither the DICM prefix nor a data set is there")
         return facts, pos
 
@@ -192,7 +192,9 @@ class _Reader:
                 self._skip(tag, vr, length, value_at, self._explicit, 0)
             if tag == 0x00080005:
                 charset = Charset(facts.get("SpecificCharacterSet", ()), known)
-            if pos > self._size and self._whole:
+            if pos > self._size:
+                if tag > LAST and not self._whole:
+                    break
                 raise _malformed("the object ends in the middle of an element; send it whole", tag)
         return facts
 

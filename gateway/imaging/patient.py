@@ -36,9 +36,9 @@ def _issuer(facts: Facts, source: Source) -> str:
 def patient_from(facts: Facts, source: Source) -> Resource:
     """The Patient of one header, or of what several headers agree on."""
     system, number = patient_key(facts, source)
-    patient: Resource = {"resourceType": "Patient", "id": source.patient_id(system, number)}
-    if identifiers := _identifiers(facts, source):
-        patient["identifier"] = identifiers
+    patient: Resource = {"resourceType": "Patient", "id": source.patient_id(system, number),
+                         "meta": {"source": f"urn:huren:{source.institution}"},
+                         "identifier": _identifiers(facts, source)}
     names = human_names(facts.get("PatientName", {}))
     if names:
         patient["name"] = names
@@ -50,10 +50,15 @@ def patient_from(facts: Facts, source: Source) -> Resource:
 
 
 def _identifiers(facts: Facts, source: Source) -> list[dict[str, Any]]:
-    """The hospital's number as MR, and the other numbers whose issuer the manifest knows."""
+    """The hospital's number as MR, and the other numbers whose issuer the manifest knows.
+
+    A header without a number gives the Patient its study's UID for one: nobody else can ever be meant by it.
+    """
     found: list[dict[str, Any]] = []
-    if facts.get("PatientID"):
-        system, number = patient_key(facts, source)
+    system, number = patient_key(facts, source)
+    if not facts.get("PatientID"):
+        found.append({"use": "temp", "system": system, "value": number})
+    else:
         mine = system == source.system("patient")
         code, display = ("MR", "Medical record number") if mine else ("PI", "Patient internal identifier")
         found.append({"type": {"coding": [{"system": _V2_0203, "code": code, "display": display}]},

@@ -79,7 +79,7 @@ def _imaging_study(instances: list[Facts], study: Facts, source: Source, study_i
     """http://hl7.org/fhir/R4/imagingstudy-mappings.html#dicom"""
     orders = _orders(instances, source)
     resource: Resource = {
-        "resourceType": "ImagingStudy", "id": study_id,
+        "resourceType": "ImagingStudy", "id": study_id, "meta": {"source": f"urn:huren:{source.institution}"},
         "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{study['StudyInstanceUID']}"},
                        *(order for order in orders if order["type"]["coding"][0]["code"] == "ACSN")],
         "status": "available", "subject": {"reference": subject}}
