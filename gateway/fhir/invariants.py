@@ -42,6 +42,10 @@ def _obs_7(observation: Dict) -> bool:
     return not _choice(observation, "value") or all(c.get("code") != code for c in observation.get("component", ()))
 
 
+def _ext_1(extension: Dict) -> bool:
+    return ("extension" in extension) != any(name.startswith(("value", "_value")) for name in extension)
+
+
 def _contained(resource: Dict) -> bool:
     versioned = {"versionId", "lastUpdated", "security"}
     return all("contained" not in c and "id" in c and not (versioned & c.get("meta", {}).keys())
@@ -66,8 +70,7 @@ BASE: dict[str, tuple[Invariant, ...]] = {
                          "total belongs into a searchset or history only", "total"),),
     "ContactPoint": (Invariant("cpt-2", lambda o: "value" not in o or "system" in o or "_system" in o,
                                "a contact point with a value needs its system", "system"),),
-    "Extension": (Invariant("ext-1", lambda o: ("extension" in o) != _choice(o, "value") or _hidden_value(o),
-                            "an extension has either a value or extensions"),),
+    "Extension": (Invariant("ext-1", _ext_1, "an extension has either a value or extensions"),),
     "Observation": (
         Invariant("obs-6", lambda o: "dataAbsentReason" not in o or not _choice(o, "value"),
                   "a value and a reason for its absence exclude each other", "dataAbsentReason"),
@@ -86,11 +89,6 @@ CONTAINED = Invariant("dom-2", _contained, "a contained resource has an id, no v
                                            "none itself", "contained")
 for _kind in ("Age", "Count", "Distance", "Duration"):
     BASE[_kind] = BASE["Quantity"]
-
-
-def _hidden_value(extension: Dict) -> bool:
-    """``_valueString`` with an extension in it stands for the value."""
-    return "extension" not in extension and any(name.startswith("_value") for name in extension)
 
 
 def _has_code(resource: Dict) -> bool:

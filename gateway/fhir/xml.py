@@ -70,7 +70,7 @@ def _write_object(node: Node, obj: Any, kind: str, path: str) -> None:
             _write_list(node, element, value, siblings, f"{path}.{name}")
         else:
             _write_value(node, element, value, siblings, f"{path}.{name}")
-    if known != len(obj) - ("resourceType" in obj):
+    if known != len(obj) - ("resourceType" in obj and "resourceType" not in table):
         unknown = sorted(n for n in obj if n != "resourceType" and n.removeprefix("_") not in table)
         raise _invalid(f"holds what is no element of {kind}" if unknown else "holds null", path)
 
