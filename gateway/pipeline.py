@@ -61,9 +61,9 @@ class Pipeline:
             receipt = self._store(inbound, raw, adapter, header, peer)
         except GatewayError as error:
             if error.category is Category.BUSY:  # stays `received`: run again at the next start, or when it is resent
-                self._log(header, institution, _refused(inbound.id, error), time.perf_counter() - began)
-                raise
-            receipt = self._quarantine(inbound.id, institution, header, error)
+                receipt = _refused(inbound.id, error)  # recorded: the edge answers that it may be sent again
+            else:
+                receipt = self._quarantine(inbound.id, institution, header, error)
         except Exception as error:  # whatever escapes is our fault; the raw bytes are kept and replayable
             log.error("fault in the conversion: %s at %s", type(error).__name__, _place(error))
             fault = GatewayError(Category.FAULT, "an error of the gateway itself; the message is kept for a replay")
