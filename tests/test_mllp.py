@@ -231,8 +231,8 @@ def test_what_is_not_mllp_is_closed() -> None:
 # -------------------------------------------------------------------------------------------------- answers
 
 CASES = [(category.value, "") for category in Category] + [
-    ("unsupported", "message-type"), ("unsupported", "event"), ("unsupported", "processing-id"), ("unsupported", "version"),
-    ("invalid", "required"), ("invalid", "data-type"), ("invalid", "table-value")]
+    ("unsupported", "message-type"), ("unsupported", "event"), ("unsupported", "processing-id"),
+    ("unsupported", "version"), ("invalid", "required"), ("invalid", "data-type"), ("invalid", "table-value")]
 EXPECTED = {  # architecture.md's table, MSA-1 and ERR-3
     ("malformed", ""): ("AR", "100"), ("unsupported", ""): ("AR", "200"), ("invalid", ""): ("AE", "101"),
     ("forbidden", ""): ("AR", "207"), ("not-found", ""): ("AE", "204"), ("conflict", ""): ("AE", "205"),
@@ -336,7 +336,7 @@ def test_a_block_that_trickles_is_cut_off_in_its_time() -> None:
     recorder = Recorder()
     with listening(recorder, mllp_frame_seconds=1) as listener, joined(listener) as hospital:
         began = time.monotonic()
-        with pytest.raises(OSError):  # noqa: PT012  (whichever write meets the closed connection)
+        with pytest.raises(OSError):  # whichever write meets the closed connection
             for byte in b"\x0b" + message("L1"):
                 hospital.write(bytes([byte]))
                 time.sleep(0.1)
@@ -408,7 +408,7 @@ def test_many_large_blocks_at_once_do_not_fill_the_memory() -> None:
 # -------------------------------------------------------------------------------------------------- end
 
 def test_drain_answers_what_runs_and_takes_no_more() -> None:
-    """The running message is answered, a pipelined one behind it is not begun, idle peers see the end, the port is shut."""
+    """The running message is answered, a pipelined one behind it is not begun, idle peers see the end."""
     recorder = Recorder(seconds=0.5)
     with listening(recorder) as listener, joined(listener) as idle, joined(listener) as busy:
         busy.write(block(message("O1")) + block(message("O2")))
