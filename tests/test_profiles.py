@@ -164,9 +164,9 @@ def test_nothing_of_the_tables_is_lost() -> None:
 
 def tables(folder: Path, **changes: str) -> Path:
     """Small tables of a catalogue; a change replaces a text in a file: ``items="old=>new"``."""
-    head = ["unified_code", "domain", "category", "category_zh", "name_zh", "name_en", "specimen", "modality", "body_site",
-            "laterality", "contrast", "result_type", "unit_ucum", "loinc", "loinc_confidence", "parent_panel",
-            "default_validity_days", "published_days_wuhan", "published_min_retest_uk", "rapid_change", "note"]
+    head = ["unified_code", "domain", "category", "category_zh", "name_zh", "name_en", "specimen", "modality",
+            "body_site", "laterality", "contrast", "result_type", "unit_ucum", "loinc", "loinc_confidence",
+            "parent_panel", "default_validity_days", "published_days_wuhan", "published_min_retest_uk", "rapid_change", "note"]
     rows = [["THM025A", "test", "HM", "血液学", "甲", "A", "血", "", "", "N", "", "Q", "%", "17849-1", "read",
              "P-RET", "7", "", "", "N", ""],
             ["THM0268", "test", "HM", "血液学", "乙", "B", "血", "", "", "N", "", "Q", "10*9/L", "60474-4", "loose",

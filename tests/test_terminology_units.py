@@ -46,7 +46,8 @@ SPELLINGS = {
     "{s_co_ratio}": ["S/CO", "s/co"],
     "[pH]": ["pH", "PH"], "{ratio}": ["ratio", "比值"], "{INR}": ["INR"], "{titer}": ["滴度"],
     "mm[Hg]": ["mmHg", "mmhg"], "Cel": ["℃", "°C"], "kg/m2": ["kg/m²", "kg/m2"], "mGy.cm": ["mGy*cm", "mGy·cm"],
-    "mosm/kg": ["mOsm/kg", "mosm/kg"],
+    "mosm/kg": ["mOsm/kg", "mosm/kg"], "mosm/kg{H2O}": ["mOsm/kg·H2O"], "umol/mmol{creat}": ["μmol/mmol·Cr"],
+    "ng/mL/h": ["ng/ml/h"], "mPa.s": ["mPa·s"], "/s": ["1/s"], "{M.o.M}": ["MoM"], "{beats}/min": ["bpm", "beats/min"],
 }
 
 

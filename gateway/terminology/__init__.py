@@ -1,7 +1,8 @@
 """What codes and units mean: the unified catalogue, hospitals' code maps, UCUM, and the URIs of coding systems. Pure.
 
 Nothing here guesses: what no table or rule names is answered with None or an empty list, and the caller keeps the
-source text beside it.
+source text beside it. The only input is data that ships with the program, each read once: the catalogue in
+``profiles/`` and ucumvert's grammar.
 """
 
 from __future__ import annotations

@@ -46,7 +46,6 @@ _V2 = {
     "RADLEX": "http://radlex.org",
     "ISO3166_1": "urn:iso:std:iso:3166",
     "ISO4217": "urn:iso:std:iso:4217",
-    "ISO639": "urn:iso:std:iso:639",
 }
 
 # PS3.16 table 8-1. SRT, SNM3, SNOMED-RT and 99SDM carry the retired SNOMED-RT codes: they name concepts of SNOMED CT
@@ -67,7 +66,6 @@ _DICOM = {
     "CPT4": "http://www.ama-assn.org/go/cpt",
     "RXNORM": "http://www.nlm.nih.gov/research/umls/rxnorm",
     "ISO3166_1": "urn:iso:std:iso:3166",
-    "FMA": "urn:oid:2.16.840.1.113883.6.119",
     "NDC": "http://hl7.org/fhir/sid/ndc",
 }
 

@@ -37,7 +37,7 @@ _WHOLE = {
     "ratio": "{ratio}", "比值": "{ratio}", "inr": "{INR}", "index": "{index}", "指数": "{index}",
     "titer": "{titer}", "titre": "{titer}", "滴度": "{titer}", "sg": "{SG}", "coi": "{COI}",
     "s/co": "{s_co_ratio}", "s/c.o.": "{s_co_ratio}", "sco": "{s_co_ratio}", "hu": "[hnsf'U]", "bpm": "{beats}/min",
-    "beats/min": "{beats}/min", "cmh2o": "cm[H2O]", "毫米汞柱": "mm[Hg]",
+    "beats/min": "{beats}/min", "mom": "{M.o.M}", "cmh2o": "cm[H2O]", "毫米汞柱": "mm[Hg]",
     "k/ul": "10*3/uL", "m/ul": "10*6/uL", "giga/l": "10*9/L", "tera/l": "10*12/L", "db": "dB",
 }
 
@@ -71,7 +71,8 @@ _PARTS = {
     "hp": "[HPF]", "hpf": "[HPF]", "[hpf]": "[HPF]", "高倍视野": "[HPF]", "lp": "[LPF]", "lpf": "[LPF]",
     "[lpf]": "[LPF]", "低倍视野": "[LPF]", "100wbc": "100{WBCs}", "100wbcs": "100{WBCs}", "100{wbcs}": "100{WBCs}",
     "ghb": "g{Hb}", "g.hb": "g{Hb}", "g{hb}": "g{Hb}", "gcr": "g{creat}", "g.cr": "g{creat}", "gcrea": "g{creat}",
-    "g.crea": "g{creat}", "g{creat}": "g{creat}",
+    "g.crea": "g{creat}", "g{creat}": "g{creat}", "mmolcr": "mmol{creat}", "mmol.cr": "mmol{creat}",
+    "mmol{creat}": "mmol{creat}", "kgh2o": "kg{H2O}", "kg.h2o": "kg{H2O}", "kg{h2o}": "kg{H2O}",
 }
 
 
@@ -102,15 +103,24 @@ _UPSIDE_DOWN = re.compile(r"/[^/.]*-\d")  # g/l-1: meant g.l-1
 _PRODUCT = re.compile(r"1\.73[^.]*|[^.]+")
 
 
-@lru_cache(maxsize=4096)
 def ucum(text: str) -> str | None:
     """The UCUM code of a unit as a laboratory spells it (``×10⁹/L``, ``μmol/l``, ``秒``); None when it is not sure.
 
     Names the unit and changes no value: ``g/dL`` stays ``g/dL``. The answer of an answer is itself. For a text that
     its sender declares to be UCUM ask ``is_ucum`` first: then ``S`` is siemens.
     """
+    return _ucum(text) if len(text) <= _LONGEST else None
+
+
+def is_ucum(code: str) -> bool:
+    """Whether a text is a valid case-sensitive UCUM code."""
+    return len(code) <= 2 * _LONGEST and _is_ucum(code)
+
+
+@lru_cache(maxsize=4096)
+def _ucum(text: str) -> str | None:
     spelled = _PER.sub(r"\1/\2", _folded_width(text))
-    if not spelled or len(spelled) > _LONGEST or spelled in _DOUBTFUL:
+    if not spelled or spelled in _DOUBTFUL:
         return None
     whole = _WHOLE.get(spelled) or _WHOLE.get(spelled.lower())
     if whole:
@@ -120,9 +130,8 @@ def ucum(text: str) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def is_ucum(code: str) -> bool:
-    """Whether a text is a valid case-sensitive UCUM code."""
-    if not code or len(code) > 2 * _LONGEST or not code.isascii():
+def _is_ucum(code: str) -> bool:
+    if not code or not code.isascii():
         return False
     parser, refused = _grammar()
     try:
