@@ -1,4 +1,4 @@
-"""The general acknowledgement (HL7 v2.5.1 2.14.1): MSH, MSA and, for a refusal or a remark, ERR. Clock and id come in."""
+"""The general acknowledgement (HL7 v2.5.1 2.14.1): MSH, MSA and, for a refusal or a remark, ERR."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def _msh(header: Header, version: tuple[int, ...], now: datetime, control_id: st
     if version >= (2, 3, 1):
         kind.append("ACK")  # MSH-9.3 came with 2.3.1
     stamp = now.strftime("%Y%m%d%H%M%S") + (now.strftime("%z") if version >= (2, 3) else "")
-    fields = ["MSH", s.encoding or "^~\\&", header.field(5), header.field(6), header.field(3), header.field(4), stamp, "",
-              (s.component or "^").join(kind) if kind[1] else "ACK", escape(control_id, s),
+    fields = ["MSH", s.encoding or "^~\\&", header.field(5), header.field(6), header.field(3), header.field(4),
+              stamp, "", (s.component or "^").join(kind) if kind[1] else "ACK", escape(control_id, s),
               header.field(11) or "P", header.field(12) or "2.5"]
     if header.field(18):
         fields += ["", "", "", "", "", header.field(18)]

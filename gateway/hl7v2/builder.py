@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.errors import GatewayError
 from gateway.hl7v2 import timestamps
-from gateway.hl7v2.datatypes import code_text, coding_system
+from gateway.hl7v2.datatypes import code_text, coding_system, unit_parts
 from gateway.hl7v2.message import Message, Part, Segment
 from gateway.source import Change, Conversion, Resource, Source, Unmapped
 
@@ -23,6 +23,8 @@ class Builder:
         self.meta_source = f"urn:huren:{source.institution}"
         self.sent_at = timestamps.as_of_us(message.header.time, self.zone)
         self.conversion = Conversion()
+        self.people: dict[str, Reference | None] = {}  # XCN as sent → its reference: every OBX may name the same
+        self._units: dict[str, dict[str, str]] = {}
         self._seen: set[str] = set()
 
     def resource(self, resource_type: str, key: str) -> Resource:
@@ -45,6 +47,14 @@ class Builder:
     def has(self, reference: str) -> bool:
         """Whether the message gave this resource already."""
         return reference in self._seen
+
+    def units(self, obx: Segment) -> dict[str, str]:
+        """OBX-6 as unit, system and code; a message has few different ones."""
+        raw = obx.raw_field(6)
+        found = self._units.get(raw)
+        if found is None:
+            found = self._units[raw] = unit_parts(obx.first(6), self.source)
+        return found
 
     def time_text(self, segment: Segment, field: int, component: int = 1) -> str:
         """The text of a time field after the manifest's table (``"00000000" = ""`` says that zeros mean unknown)."""

@@ -105,7 +105,7 @@ def _strict(raw: bytes, codec: str) -> str:
 
 
 def lenient(raw: bytes) -> tuple[str, str]:
-    """Some text for bytes whose character set is not known yet, and the codec that turns it back into the same bytes."""
+    """Some text for bytes whose character set is not known yet, and the codec that gives the same bytes back."""
     for codec in ("ascii", "utf-8", "gb18030"):
         try:
             return raw.decode(codec), codec

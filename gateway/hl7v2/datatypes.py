@@ -1,4 +1,4 @@
-"""HL7 data types as FHIR data types: coded, identifier, name, address, telecom, quantity (the guide's datatype maps)."""
+"""HL7 data types as FHIR data types, after the guide's datatype maps: coded, identifier, name, address, quantity."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def code_text(text: str) -> str:
 
 
 def coding_system(name: str, local: str) -> str:
-    """The URI of a coding system by its name in table 0396 or its OID; ``local`` for one that only the hospital knows."""
+    """The URI of a coding system by its name in table 0396 or its OID; ``local`` where only the hospital knows it."""
     if not name:
         return local
     if uri := system_uri(name):
@@ -46,6 +46,8 @@ def codeable(part: Part, source: Source, place: str, table: str = "") -> dict[st
     (``urn:huren:<institution>:table:SPM-4``). The manifest's table for the place may name the standard's code: then it
     stands first, in v2 table ``table``, and the hospital's own beside it.
     """
+    if not part.raw or part.raw == '""':
+        return {}
     local = source.system(f"table:{place}")
     codings: list[dict[str, str]] = []
     for code_at, version_at in ((1, 7), (4, 8), (10, 13)):
@@ -61,8 +63,7 @@ def codeable(part: Part, source: Source, place: str, table: str = "") -> dict[st
         if coding not in codings:
             codings.append(coding)
     first = code_text(part.get(1))
-    standard = source.table(place, first)
-    if table and first and standard != first:
+    if table and first and (standard := source.table(place, first)) != first:
         codings.insert(0, {"system": tables.V2 + table, "code": standard})
     text = part.get(9) or part.get(2) or part.get(5) or first
     concept: dict[str, Any] = {"coding": codings} if codings else {}
@@ -89,8 +90,8 @@ def identifier_system(authority: Part, kind: str, source: Source, type_code: str
     if not namespace and _OID.fullmatch(universal or ""):
         return f"urn:oid:{universal}"
     system = source.system(kind)
-    name = namespace or universal
-    return f"{system}:{quote(name, safe='')}" if name else system
+    owner = namespace or universal
+    return f"{system}:{quote(owner, safe='')}" if owner else system
 
 
 def is_national(type_code: str, value: str) -> bool:
@@ -130,8 +131,7 @@ def identifier_type(code: str) -> dict[str, Any]:
 
 def entity_identifier(part: Part, kind: str, source: Source, type_code: str) -> dict[str, Any] | None:
     """EI (an order number and the like) as Identifier; its authority lies in components 2 to 4."""
-    value = part.get(1).strip()
-    if not value:
+    if not part.raw or not (value := part.get(1).strip()):
         return None
     return identifier(value, entity_system(part, kind, source), type_code)
 
@@ -163,24 +163,24 @@ def human_name(part: Part, first: int = 1, use_at: int = 7, representation_at: i
     suffix = [name for at in (first + 3, first + 5) if (name := part.get(at))]
     prefix = part.get(first + 4)
     chinese = _CJK.search(family or given[0]) is not None
-    name: dict[str, Any] = {}
+    made: dict[str, Any] = {}
     if representation := tables.NAME_REPRESENTATION.get(part.get(representation_at)):
-        name["extension"] = [{"url": _EN_REPRESENTATION, "valueCode": representation}]
+        made["extension"] = [{"url": _EN_REPRESENTATION, "valueCode": representation}]
     if use := tables.NAME_USE.get(part.get(use_at).upper()):
-        name["use"] = use
+        made["use"] = use
     if chinese:
-        name["text"] = family + "".join(given)
+        made["text"] = family + "".join(given)
     else:
-        name["text"] = " ".join(piece for piece in (prefix, *given, family, *suffix) if piece)
+        made["text"] = " ".join(piece for piece in (prefix, *given, family, *suffix) if piece)
     if family and (given or not chinese):
-        name["family"] = family
+        made["family"] = family
     if given:
-        name["given"] = given
+        made["given"] = given
     if prefix:
-        name["prefix"] = [prefix]
+        made["prefix"] = [prefix]
     if suffix:
-        name["suffix"] = suffix
-    return name
+        made["suffix"] = suffix
+    return made
 
 
 def address_from(part: Part) -> dict[str, Any] | None:

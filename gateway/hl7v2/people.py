@@ -39,7 +39,7 @@ def hospital(builder: Builder) -> Reference:
 def patient_from(pid: Segment, builder: Builder) -> tuple[Reference, str]:
     """PID as Patient, and the patient's key for the ids of other resources (guide: PID[Patient])."""
     identifiers, main = _identifiers(pid, builder)
-    made = builder.resource("Patient", main)
+    made = builder.named("Patient", builder.source.patient_id(main["system"], main["value"]))
     extensions: list[dict[str, Any]] = []
     if mother := human_name(pid.first(6)):
         extensions.append({"url": _MOTHERS_MAIDEN_NAME, "valueString": mother.get("family") or mother["text"]})
@@ -68,12 +68,16 @@ def patient_from(pid: Segment, builder: Builder) -> tuple[Reference, str]:
     if language := codeable(pid.first(15), builder.source, "PID-15", "0296"):
         made["communication"] = [{"language": language}]
     made["managingOrganization"] = {"reference": f"Organization/{builder.source.institution}"}
-    return builder.add(made, builder.sent_at, "skip"), main
+    return builder.add(made, builder.sent_at, "skip"), f"{main['system']}|{main['value']}"
 
 
-def _identifiers(pid: Segment, builder: Builder) -> tuple[list[dict[str, Any]], str]:
-    """The identifiers of PID-3, 2, 4 and 19, and the main one as ``system|value``: the first PID-3 typed MR or PI, else
-    the first that is no national number, else the first."""
+def _identifiers(pid: Segment, builder: Builder) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The identifiers of PID-3, 2, 4 and 19, and the main one.
+
+    Main is the first PID-3 typed MR or PI, else the first that is no national number, else the first. Its authority, if
+    the manifest does not name it, is the hospital: so it is the same Patient as in the hospital's images
+    (`Source.patient_system`).
+    """
     source = builder.source
     listed = [(made, part.get(5)) for part in pid.repetitions(3) if (made := identifier_from(part, "patient", source))]
     if not listed:
@@ -81,6 +85,8 @@ def _identifiers(pid: Segment, builder: Builder) -> tuple[list[dict[str, Any]], 
                            detail="required")
     chosen = next((i for i, kind in listed if kind.upper() in ("MR", "PI")), None) \
         or next((i for i, _ in listed if i["system"] != NATIONAL_ID_SYSTEM), listed[0][0])
+    if chosen["system"].startswith(source.patient_system() + ":"):
+        chosen["system"] = source.patient_system()  # as in a DICOM header, which names no authority
     identifiers = [made for made, _ in listed]
     for field, default in ((2, ""), (4, "")):
         identifiers += [made for part in pid.repetitions(field)
@@ -90,7 +96,7 @@ def _identifiers(pid: Segment, builder: Builder) -> tuple[list[dict[str, Any]], 
     unique: dict[tuple[str, str], dict[str, Any]] = {}
     for made in identifiers:
         unique.setdefault((made["system"], made["value"]), made)
-    return list(unique.values()), f"{chosen['system']}|{chosen['value']}"
+    return list(unique.values()), chosen
 
 
 def _social_number(number: str, builder: Builder) -> dict[str, Any]:
@@ -145,7 +151,10 @@ def _multiple_birth(pid: Segment, made: dict[str, Any]) -> None:
 def practitioner(part: Part, builder: Builder) -> Reference | None:
     """XCN as a reference to a Practitioner; without an identifier only its name stands in the reference, for two
     physicians may share one."""
-    return _practitioner(part, builder, part.part(9), part.get(13), human_name(part, 2, 10, 15))
+    if part.raw not in builder.people:
+        builder.people[part.raw] = _practitioner(part, builder, part.part(9), part.get(13), human_name(part, 2, 10, 15))
+    known = builder.people[part.raw]
+    return {**known} if known else None
 
 
 def named_person(part: Part, builder: Builder) -> Reference | None:
@@ -216,7 +225,7 @@ def encounter_from(pv1: Segment, patient: Reference, builder: Builder) -> Refere
         made["type"] = [admission]
     if service := codeable(pv1.first(10), source, "PV1-10", "0069"):
         made["serviceType"] = service
-    made["subject"] = patient
+    made["subject"] = {**patient}
     if participants := _participants(pv1, builder):
         made["participant"] = participants
     if period := {key: value for key, value in (("start", start), ("end", end)) if value}:

@@ -7,7 +7,7 @@ from gateway.hl7v2.builder import Builder
 
 
 def add_provenance(builder: Builder) -> None:
-    """The Provenance of everything gathered so far; left out when no time tells when it was recorded (no clock here)."""
+    """The Provenance of everything gathered so far; left out when no time tells when it was recorded."""
     header = builder.message.header
     recorded = _recorded(builder)
     if not recorded:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import tables, timestamps
 from gateway.hl7v2.builder import Builder, Reference, text_of
-from gateway.hl7v2.datatypes import codeable, entity_identifier, entity_system, unit_parts
+from gateway.hl7v2.datatypes import codeable, entity_identifier, entity_system
 from gateway.hl7v2.message import Part, Segment
 from gateway.hl7v2.people import named_person, performing_organization, practitioner
 from gateway.hl7v2.specimen import add_specimens
@@ -76,8 +76,8 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     concept, code = builder.concept(obr, 4, "order")
     placer, filler = _number(order, 2), _number(order, 3)
     if not placer and not filler:
-        raise GatewayError(Category.INVALID, f"neither OBR-3 nor OBR-2 numbers the report{obr.which()}; without a number "
-                           "a correction could not find it: send OBR-3", "OBR-3", detail="required")
+        raise GatewayError(Category.INVALID, f"neither OBR-3 nor OBR-2 numbers the report{obr.which()}; without a "
+                           "number a correction could not find it: send OBR-3", "OBR-3", detail="required")
     number = filler or placer
     assert number is not None
     key = f"{entity_system(number, 'filler' if filler else 'placer', source)}|{number.get(1)}|{code}"
@@ -102,9 +102,9 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     if section:
         made["category"] = [section]
     made["code"] = concept
-    made["subject"] = subject.patient
+    made["subject"] = {**subject.patient}
     if subject.encounter:
-        made["encounter"] = subject.encounter
+        made["encounter"] = {**subject.encounter}
     made.update(report.effective)
     if issued := builder.instant(obr, 22):
         made["issued"] = issued
@@ -190,9 +190,9 @@ def _add_request(order: Order, subject: Subject, builder: Builder, concept: dict
     if priority := tables.PRIORITY.get(source.table("OBR-5", sent).upper()):
         made["priority"] = priority
     made["code"] = {key: list(value) if key == "coding" else value for key, value in concept.items()}
-    made["subject"] = subject.patient
+    made["subject"] = {**subject.patient}
     if subject.encounter:
-        made["encounter"] = subject.encounter
+        made["encounter"] = {**subject.encounter}
     if wanted := builder.date_time(obr, 6):
         made["occurrenceDateTime"] = wanted
     if orc is not None and orc.get(1).upper() == "NW" and (ordered := builder.date_time(orc, 9)):
@@ -223,7 +223,7 @@ def _request_status(orc: Segment | None, report_status: str, builder: Builder) -
 def add_observation(result: Result, report: Report | None, subject: Subject, builder: Builder) -> Reference:
     """One OBX with its NTE as Observation; without a report it is an observation of the patient (2.7 and later)."""
     obx, source = result.obx, builder.source
-    units = unit_parts(obx.first(6), source)
+    units = builder.units(obx)
     concept, code = builder.concept(obx, 3, "test", units.get("unit", ""))
     sub_id = obx.text(4)
     key = f"{report.key if report else subject.key}|{code}|{sub_id}"
@@ -234,10 +234,10 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         if (ordinal := report.repeats[key]) > 1:
             key = f"{key}|{ordinal}"
     made = builder.resource("Observation", key)
-    values = values_of(obx, source)
+    values = values_of(obx, units, source)
     if extension := _extensions(obx, sub_id, values, builder):
         made["extension"] = extension
-    if number := entity_identifier(obx.first(21), "observation", source, "FILL"):
+    if obx.raw_field(21) and (number := entity_identifier(obx.first(21), "observation", source, "FILL")):
         made["identifier"] = [number]
     sent = source.table("OBX-11", obx.get(11)).upper()
     made["status"] = _status(obx, 11, tables.OBSERVATION_STATUS, builder)
@@ -248,9 +248,9 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         made["category"] = [{"coding": [{"system": _CATEGORY, "code": report.category,
                                          "display": tables.CATEGORY_DISPLAY[report.category]}]}]
     made["code"] = concept
-    made["subject"] = subject.patient
+    made["subject"] = {**subject.patient}
     if subject.encounter:
-        made["encounter"] = subject.encounter
+        made["encounter"] = {**subject.encounter}
     if observed := builder.date_time(obx, 14):
         made["effectiveDateTime"] = observed
     elif report:
@@ -262,11 +262,11 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     if notes := _notes(result.notes):
         made["note"] = notes
     for name, at in (("bodySite", 20), ("method", 17)):
-        if detail := codeable(obx.first(at), source, f"OBX-{at}"):
+        if obx.raw_field(at) and (detail := codeable(obx.first(at), source, f"OBX-{at}")):
             made[name] = detail
     if report and report.specimen:
-        made["specimen"] = report.specimen
-    if device := entity_identifier(obx.first(18), "device", source, ""):
+        made["specimen"] = {**report.specimen}
+    if obx.raw_field(18) and (device := entity_identifier(obx.first(18), "device", source, "")):
         made["device"] = {"type": "Device", "identifier": device}
     if ranges := reference_range(obx, units):
         made["referenceRange"] = ranges
@@ -275,14 +275,14 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         if not made["component"]:
             del made["component"]
     if report:
-        _enclose(obx, values, report)
+        _enclose(obx, values, report, builder)
     return builder.add(made, report.as_of if report else builder.sent_at, "refuse")
 
 
 def _performers(obx: Segment, builder: Builder) -> list[Reference]:
     """OBX-16 and the performing organization; the hospital itself where none is named."""
     people = [person for part in obx.repetitions(16) if (person := practitioner(part, builder))]
-    organization = performing_organization(obx, builder)
+    organization = performing_organization(obx, builder) if obx.raw_field(23) or obx.raw_field(15) else None
     return [*people, organization or {"reference": f"Organization/{builder.source.institution}"}]
 
 
@@ -298,7 +298,9 @@ def _put_value(made: Resource, obx: Segment, sent_status: str, values: list[Valu
     status = made["status"]
     if status == "entered-in-error":
         return
-    reason = "not-asked" if sent_status == "N" else "temp-unknown" if status in ("registered", "preliminary") else "unknown"
+    reason = "temp-unknown" if status in ("registered", "preliminary") else "unknown"
+    if sent_status == "N":
+        reason = "not-asked"
     made["dataAbsentReason"] = {"coding": [{"system": _ABSENT, "code": reason}]}
 
 
@@ -315,9 +317,9 @@ def _extensions(obx: Segment, sub_id: str, values: list[Value], builder: Builder
     return extension
 
 
-def _enclose(obx: Segment, values: list[Value], report: Report) -> None:
+def _enclose(obx: Segment, values: list[Value], report: Report, builder: Builder) -> None:
     """Documents go to the report's presentedForm; a DICOM study (113014, IHE RAD) to its imagingStudy."""
     report.forms.extend(value for name, value in values if name == "valueAttachment")
     if obx.get(3) == "113014" and (uid := obx.get(5) or obx.get(5, 2)):
-        report.studies.append({"type": "ImagingStudy", "identifier": {"system": "urn:dicom:uid",
-                                                                      "value": f"urn:oid:{uid}"}})
+        report.studies.append({"reference": f"ImagingStudy/{builder.source.id_for('ImagingStudy', uid)}",
+                               "identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}})

@@ -37,13 +37,15 @@ def read_separators(line: str) -> Separators:
     """
     field = line[3:4]
     if not field or field.isalnum() or field.isspace():
-        raise GatewayError(Category.MALFORMED, "no field separator follows MSH; start the message with MSH|^~\\&|", "MSH-1")
+        raise GatewayError(Category.MALFORMED, "no field separator follows MSH; start the message "
+                           "with MSH|^~\\&|", "MSH-1")
     encoding = line[4:].split(field, 1)[0].strip()
     if not encoding:
         return Separators(field)
     used = encoding[:5]
     if len(set(used)) < len(used) or any(c.isalnum() or c.isspace() for c in used):
-        raise GatewayError(Category.MALFORMED, "the encoding characters are letters, digits or repeat; send ^~\\&", "MSH-2")
+        raise GatewayError(Category.MALFORMED, "the encoding characters are letters, digits or repeat; send "
+                           "^~\\&", "MSH-2")
     padded = [*used, "", "", "", "", ""]
     return Separators(field, *padded[:5])
 
@@ -51,7 +53,8 @@ def read_separators(line: str) -> Separators:
 @lru_cache(maxsize=64)
 def _pattern(escape: str) -> re.Pattern[str]:
     e = re.escape(escape)
-    return re.compile(f"{e}([FSTREPHN]){e}|((?:{e}X(?:[0-9A-Fa-f][0-9A-Fa-f])+{e})+)|{e}\\.([a-z]{{2}})([+-]?[0-9]*){e}")
+    return re.compile(f"{e}([FSTREPHN]){e}|((?:{e}X(?:[0-9A-Fa-f][0-9A-Fa-f])+{e})+)"
+                      f"|{e}\\.([a-z]{{2}})([+-]?[0-9]*){e}")
 
 
 def unescape(text: str, separators: Separators, codec: str = "utf-8") -> str:

@@ -51,7 +51,7 @@ def _from_spm(spm: Segment, fallback_key: str, patient: Reference, as_of: int | 
         made["status"] = status
     if kind_of := codeable(spm.first(4), source, "SPM-4", "0487"):
         made["type"] = kind_of
-    made["subject"] = patient
+    made["subject"] = {**patient}
     if received := builder.date_time(spm, 18):
         made["receivedTime"] = received
     collection = _collected(spm, builder, "collected")
@@ -97,7 +97,7 @@ def _from_obr(obr: Segment, report_key: str, patient: Reference, as_of: int | No
     kind_of = codeable(origin if whole else origin.part(1), source, "OBR-15", "0487")
     if kind_of:
         made["type"] = kind_of
-    made["subject"] = patient
+    made["subject"] = {**patient}
     if received := builder.date_time(obr, 14):
         made["receivedTime"] = received
     collection: dict[str, Any] = {}

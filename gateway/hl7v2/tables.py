@@ -1,4 +1,4 @@
-"""HL7 tables as FHIR codes, as the v2-to-FHIR guide maps them; where it leaves a gap, README.md says why we chose so."""
+"""HL7 tables as FHIR codes, as the v2-to-FHIR guide maps them; README.md says what we chose in its gaps."""
 
 from __future__ import annotations
 
@@ -71,8 +71,9 @@ SERVICE_SECTION: Final = {
     "RX": "Radiograph", "SP": "Surgical Pathology", "SR": "Serology", "TX": "Toxicology", "URN": "Urinalysis",
     "VR": "Virology", "VUS": "Vascular Ultrasound", "XRC": "Cineradiograph",
 }
-_LABORATORY = ("BG BLB CG CH CP GE HM IMM LAB MB MCB MYC OSL PAR PAT SP SR TX URN VR").split()
-_IMAGING = ("CT CUS IMG NMR NMS OUS RAD RUS RX VUS XRC").split()
+_LABORATORY = ("BG", "BLB", "CG", "CH", "CP", "GE", "HM", "IMM", "LAB", "MB", "MCB", "MYC", "OSL", "PAR", "PAT", "SP",
+               "SR", "TX", "URN", "VR")
+_IMAGING = ("CT", "CUS", "IMG", "NMR", "NMS", "OUS", "RAD", "RUS", "RX", "VUS", "XRC")
 #: Table 0074 → observation-category, where the section is surely one of them.
 OBSERVATION_CATEGORY: Final = {**dict.fromkeys(_LABORATORY, "laboratory"), **dict.fromkeys(_IMAGING, "imaging")}
 CATEGORY_DISPLAY: Final = {"laboratory": "Laboratory", "imaging": "Imaging"}
@@ -90,8 +91,8 @@ TELECOM_SYSTEM: Final = {"PH": "phone", "FX": "fax", "MD": "other", "CP": "phone
 MARITAL_STATUS: Final = {
     "A": ("L", "Legally Separated"), "D": ("D", "Divorced"), "M": ("M", "Married"), "S": ("S", "Never Married"),
     "W": ("W", "Widowed"), "C": ("C", "Common Law"), "G": ("T", "Domestic partner"), "P": ("T", "Domestic partner"),
-    "R": ("T", "Domestic partner"), "E": ("L", "Legally Separated"), "N": ("A", "Annulled"), "I": ("I", "Interlocutory"),
-    "B": ("U", "unmarried"),
+    "R": ("T", "Domestic partner"), "E": ("L", "Legally Separated"), "N": ("A", "Annulled"),
+    "I": ("I", "Interlocutory"), "B": ("U", "unmarried"),
 }
 #: Table 0004 → Encounter.class and Encounter.status.
 ENCOUNTER_CLASS: Final = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ _DTM = re.compile(r"(\d{4})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(\.
 _ISO = re.compile(r"(\d{4})[-/](\d{2})(?:[-/](\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2})(\.\d{1,9})?)?)?)?"
                   r" ?(Z|[+-]\d{2}:?\d{2})?", re.ASCII)
 _TM = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(\.\d{1,9})?)?)?(?:Z|[+-]\d{2}:?\d{2})?", re.ASCII)
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Moment(NamedTuple):
@@ -44,9 +44,9 @@ def _moment(text: str, zone: str) -> _Moment | None:
             when = when.replace(tzinfo=timezone(delta if offset[0] == "+" else -delta))
             offset = f"{offset[:3]}:{offset[-2:]}"
         else:
-            when = when.replace(tzinfo=timezone.utc if offset else ZoneInfo(zone))
+            when = when.replace(tzinfo=UTC if offset else ZoneInfo(zone))
         offset = offset or _offset_text(when)
-        utc = when.astimezone(timezone.utc)
+        utc = when.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     if fraction:

@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import tables, timestamps
-from gateway.hl7v2.datatypes import codeable, decimal, is_url, quantity, unit_parts
+from gateway.hl7v2.datatypes import codeable, decimal, is_url, quantity
 from gateway.hl7v2.message import Part, Segment
 from gateway.source import Source
 
@@ -30,8 +30,8 @@ _COMPARATORS = {"<": "<", "＜": "<", "<=": "<=", "=<": "<=", "≤": "<=", ">": 
 Value = tuple[str, Any]
 
 
-def values_of(obx: Segment, source: Source) -> list[Value]:
-    """The values of OBX-5, one for each repetition; none when the field is absent or null.
+def values_of(obx: Segment, units: dict[str, str], source: Source) -> list[Value]:
+    """The values of OBX-5, one for each repetition, with the units of OBX-6; none when it is absent or null.
 
     TX and FT repetitions are the lines of one text (v2.5.1 2.A.78), and NA repetitions the rows of one array.
     """
@@ -42,15 +42,16 @@ def values_of(obx: Segment, source: Source) -> list[Value]:
     if kind in ("TX", "FT"):
         return [("valueString", "\n".join(part.text for part in parts))]
     if kind == "NA":
-        return [_sampled(parts, unit_parts(obx.first(6), source))]
+        return [_sampled(parts, units)]
     read = _READERS.get(kind, _string)
-    return [value for part in parts if (value := read(part, obx, source) or _string(part, obx, source))]
+    return [value for part in parts if (value := read(part, obx, units, source)
+                                              or _string(part, obx, units, source))]
 
 
-def _string(part: Part, obx: Segment, source: Source) -> Value | None:
+def _string(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     text = part.text
     if source.habits.get("st_numbers") and obx.get(2).upper() == "ST" \
-            and (units := unit_parts(obx.first(6), source)) and (value := _number(text, units)):
+            and units and (value := _number(text, units)):
         return value
     return ("valueString", text) if text.strip() else None
 
@@ -65,15 +66,14 @@ def _number(text: str, units: dict[str, str]) -> Value | None:
     return None
 
 
-def _numeric(part: Part, obx: Segment, source: Source) -> Value | None:
-    return _number(part.text, unit_parts(obx.first(6), source))
+def _numeric(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
+    return _number(part.text, units)
 
 
-def _structured(part: Part, obx: Segment, source: Source) -> Value | None:
+def _structured(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     """SN: ``>^100``, ``^10^-^20``, ``^1^:^128``, ``^2^+`` (datatypes SN[Quantity], SN[Range], SN[Ratio])."""
     comparator, separator = part.get(1).strip(), part.get(3).strip()
     low, high = decimal(part.get(2)), decimal(part.get(4))
-    units = unit_parts(obx.first(6), source)
     pieces = [piece for at in (1, 2, 3, 4) if (piece := part.get(at))]
     as_text: Value = ("valueString", " ".join([*pieces, units["unit"]] if units else pieces))
     if low is None or comparator not in ("", "=", *_COMPARATORS) or separator == "+":
@@ -90,26 +90,26 @@ def _structured(part: Part, obx: Segment, source: Source) -> Value | None:
     return "valueQuantity", quantity(low, units, sign)
 
 
-def _coded(part: Part, obx: Segment, source: Source) -> Value | None:
+def _coded(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     concept = codeable(part, source, "OBX-5")
     return ("valueCodeableConcept", concept) if concept else None
 
 
-def _moment(part: Part, obx: Segment, source: Source) -> Value | None:
+def _moment(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     try:
         return "valueDateTime", timestamps.date_time(part.get(1), source.timezone, "OBX-5")
     except GatewayError:
         return None
 
 
-def _clock(part: Part, obx: Segment, source: Source) -> Value | None:
+def _clock(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     try:
         return "valueTime", timestamps.time(part.get(1), "OBX-5")
     except GatewayError:
         return None
 
 
-def _period(part: Part, obx: Segment, source: Source) -> Value | None:
+def _period(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     try:
         ends = {key: timestamps.date_time(text, source.timezone, "OBX-5")
                 for key, at in (("start", 1), ("end", 2)) if (text := part.get(at))}
@@ -118,11 +118,10 @@ def _period(part: Part, obx: Segment, source: Source) -> Value | None:
     return ("valuePeriod", ends) if ends else None
 
 
-def _numeric_range(part: Part, obx: Segment, source: Source) -> Value | None:
+def _numeric_range(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     low, high = decimal(part.get(1)), decimal(part.get(2))
     if (low is None) != (not part.get(1)) or (high is None) != (not part.get(2)) or low is high is None:
         return None
-    units = unit_parts(obx.first(6), source)
     return "valueRange", {key: quantity(value, units) for key, value in (("low", low), ("high", high))
                           if value is not None}
 
@@ -140,18 +139,18 @@ def _sampled(parts: list[Part], units: dict[str, str]) -> Value:
                                 "dimensions": width if len(rows) > 1 else 1, "data": " ".join(points)}
 
 
-def _value_range(part: Part, obx: Segment, source: Source) -> Value | None:
+def _value_range(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     return "valueString", f"{part.get(1)}-{part.get(2)}"
 
 
-def _pointer(part: Part, obx: Segment, source: Source) -> Value | None:
+def _pointer(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     pointer = part.get(1)
     if not is_url(pointer):
         return None
     return "valueAttachment", {**_media(part.get(3), part.get(4)), "url": pointer}
 
 
-def _encapsulated(part: Part, obx: Segment, source: Source) -> Value | None:
+def _encapsulated(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     """ED as Attachment: Base64 as sent, A and Hex as Base64."""
     encoding, data = part.get(4).upper(), part.part(5).text
     if not data:
@@ -182,7 +181,7 @@ def _media(kind: str, subtype: str) -> dict[str, str]:
     return {"contentType": "text/plain" if kind.upper() in ("TX", "FT", "TEXT") else "application/octet-stream"}
 
 
-_Reader = Callable[[Part, Segment, Source], Value | None]
+_Reader = Callable[[Part, Segment, dict[str, str], Source], Value | None]
 _READERS: dict[str, _Reader] = {
     "NM": _numeric, "SN": _structured, "CE": _coded, "CWE": _coded, "CNE": _coded, "CF": _coded, "IS": _coded,
     "DT": _moment, "TS": _moment, "DTM": _moment, "TM": _clock, "DR": _period, "NR": _numeric_range,
@@ -211,7 +210,7 @@ def reference_range(obx: Segment, units: dict[str, str]) -> list[dict[str, Any]]
 
 
 def interpretations(obx: Segment, source: Source) -> list[dict[str, Any]]:
-    """OBX-8 as v3-ObservationInterpretation, by way of the manifest's table; an unknown flag stays the hospital's own."""
+    """OBX-8 as v3-ObservationInterpretation by way of the manifest's table; an unknown flag stays the hospital's."""
     concepts = []
     for part in obx.repetitions(8):
         sent = part.get(1)
