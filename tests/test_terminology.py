@@ -135,6 +135,17 @@ def test_a_local_code_has_unified_then_loinc_coding() -> None:
     assert (len(codes), "77" in codes, "unknown" in codes) == (3, True, False)
 
 
+def test_a_loinc_code_needs_no_row() -> None:
+    """A sender's LOINC code has the unified coding of its equivalent item; a row for it wins, even an empty one."""
+    codes = CodeMap([CodeRow(2, "2951-2", ""), CodeRow(3, "2075-0", "TBC0282")])
+    assert codes.codings("2823-3", LOINC) == [{"system": ITEMS, "code": "TBC0274", "display": "钾"}]
+    assert codes.codings("2823-3") == codes.codings("2823-3", "urn:other") == []
+    assert codes.codings("51637-7", LOINC) == []  # inexact
+    assert codes.codings("2951-2", LOINC) == []
+    assert codes.codings("2075-0", LOINC)[0]["code"] == "TBC0282"
+    assert all(catalogue().of_loinc(item.loinc) == item.code for item in catalogue().items.values() if item.loinc)
+
+
 def test_codings_are_given_away() -> None:
     """A caller may change what it got; the next caller sees the map as it was."""
     codes = CodeMap([CodeRow(2, "1", "THM001Q")])

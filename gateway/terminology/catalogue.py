@@ -79,6 +79,7 @@ class Catalogue:
         self.items: Mapping[str, Item] = MappingProxyType({item.code: item for item in items})
         self.panels: Mapping[str, Panel] = MappingProxyType({panel.code: panel for panel in panels})
         self.edges: tuple[Edge, ...] = tuple(edges)
+        self._of_loinc = {item.loinc: item.code for item in self.items.values() if item.loinc}
 
     @classmethod
     def read(cls, items: Mapping[str, Any], panels: Mapping[str, Any], loinc: Mapping[str, Any],
@@ -102,6 +103,10 @@ class Catalogue:
         """LOINC's code for an item, only where the map says ``equivalent``."""
         item = self.items.get(code)
         return item.loinc or None if item else None
+
+    def of_loinc(self, loinc: str) -> str | None:
+        """The item that a LOINC code is equivalent to; None when there is none."""
+        return self._of_loinc.get(loinc)
 
     def members(self, panel: str) -> tuple[str, ...]:
         """The items of a panel; empty when there is no such panel."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from gateway.errors import Category, GatewayError
 from gateway.terminology.catalogue import Catalogue, catalogue, check_item_code
-from gateway.terminology.systems import BASE, ITEMS, PANELS
+from gateway.terminology.systems import BASE, ITEMS, LOINC, PANELS
 from gateway.terminology.units import quantity_kind, ucum
 
 _COLUMNS = ("local", "item", "display", "unit")
@@ -74,9 +74,16 @@ class CodeMap:
             if row.item:
                 self._codings[row.local] = self._known.codings(row.item, loinc=_same_kind(row, self._known))
 
-    def codings(self, local: str) -> list[dict[str, str]]:
-        """The unified coding and, where it is sure, LOINC's, for a local code; empty when it is unmapped."""
-        return [dict(coding) for coding in self._codings.get(local, ())]
+    def codings(self, local: str, system: str = "") -> list[dict[str, str]]:
+        """The unified coding and, where it is sure, LOINC's, for a local code; empty when it is unmapped.
+
+        A code that the sender says is LOINC's (``system``) and no row maps has the unified coding of the item that it
+        is equivalent to: a sender who speaks the standard needs no rows.
+        """
+        found = self._codings.get(local)
+        if found is None and system == LOINC and local not in self._rows and (item := self._known.of_loinc(local)):
+            return self._known.codings(item, loinc=False)
+        return [dict(coding) for coding in found or ()]
 
     def item(self, local: str) -> str | None:
         """The unified item or panel of a local code."""
