@@ -92,7 +92,25 @@ for _kind in ("Age", "Count", "Distance", "Duration"):
 
 
 def _has_code(resource: Dict) -> bool:
-    return bool(resource.get("code", {}).get("coding"))
+    return any("system" in coding and "code" in coding for coding in resource.get("code", {}).get("coding", ()))
+
+
+def _has_identifier(resource: Dict) -> bool:
+    return any("system" in identifier and "value" in identifier for identifier in resource.get("identifier", ()))
+
+
+def _has_study_uid(study: Dict) -> bool:
+    return any(identifier.get("system") == "urn:dicom:uid" and identifier.get("value", "").startswith("urn:oid:")
+               for identifier in study.get("identifier", ()))
+
+
+def _has_value(observation: Dict) -> bool:
+    return _choice(observation, "value") or not {"dataAbsentReason", "component", "hasMember"}.isdisjoint(observation)
+
+
+def _has_counts(study: Dict) -> bool:
+    return ("numberOfSeries" in study and "numberOfInstances" in study
+            and all("numberOfInstances" in series for series in study.get("series", ())))
 
 
 def _our_id(resource: Dict) -> bool:
@@ -100,19 +118,28 @@ def _our_id(resource: Dict) -> bool:
 
 
 _ID = Invariant("huren-id", _our_id, "a converted resource needs its id", "id")
+_SOURCE = Invariant("huren-source", lambda o: "source" in o.get("meta", {}),
+                    "a converted resource needs the institution that sent it", "meta.source")
 _SUBJECT = Invariant("huren-subject", lambda o: "reference" in o.get("subject", {}),
                      "a converted result needs a reference to its Patient", "subject")
-_IDENTIFIER = Invariant("huren-identifier", lambda o: bool(o.get("identifier")),
-                        "a converted resource needs a business identifier", "identifier")
+_IDENTIFIER = Invariant("huren-identifier", _has_identifier,
+                        "a converted resource needs a business identifier with system and value", "identifier")
 _CODE = Invariant("huren-code", _has_code, "needs a coding: the hospital's own at least", "code")
+_VALUE = Invariant("huren-value", _has_value, "needs a value, the reason for its absence, components or members")
+_STUDY_UID = Invariant("huren-study-uid", _has_study_uid, "needs the Study Instance UID as urn:dicom:uid identifier",
+                       "identifier")
+_SERIES = Invariant("huren-series", lambda o: bool(o.get("series")) or o.get("status") in ("cancelled",
+                                                                                          "entered-in-error"),
+                    "a study that was not withdrawn needs a series", "series")
+_COUNTS = Invariant("huren-counts", _has_counts, "needs the numbers of series and instances")
 
 #: What `profiles/` asks beyond the base, for what conversions make.
 PROFILE: dict[str, tuple[Invariant, ...]] = {
-    "DiagnosticReport": (_ID, _IDENTIFIER, _SUBJECT),
-    "ImagingStudy": (_ID, _IDENTIFIER, _SUBJECT),
-    "Observation": (_ID, _SUBJECT, _CODE),
+    "DiagnosticReport": (_ID, _SOURCE, _IDENTIFIER, _SUBJECT, _CODE),
+    "ImagingStudy": (_ID, _SOURCE, _STUDY_UID, _SUBJECT, _SERIES, _COUNTS),
+    "Observation": (_ID, _SOURCE, _SUBJECT, _CODE, _VALUE),
     "Organization": (_ID,),
-    "Patient": (_ID, _IDENTIFIER),
+    "Patient": (_ID, _SOURCE, _IDENTIFIER),
     "Practitioner": (_ID,),
     "Provenance": (_ID,),
     "ServiceRequest": (_ID, _SUBJECT),

@@ -26,11 +26,9 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII).fullmatch
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]").search
 
-#: A prefix for FHIR's namespace, which lxml repeats on the div.
-_FOREIGN = re.compile(rf' xmlns:[A-Za-z_][\w.-]*="{FHIR}"')
-
 Node = Any
 _NAMESPACES: Any = {None: FHIR}
+_XHTML: Any = {None: narrative.XHTML}
 
 
 def _is_attribute(kind: str, element: Element) -> bool:
@@ -227,7 +225,7 @@ def _read_complex(node: Node, element: Element, path: str) -> Any:
     if element.type == "xhtml":
         if node.tag != _DIV:
             raise _invalid("must be a div element of the XHTML namespace", path)
-        return _div_text(node)
+        return _div_text(node, path)
     if element.type != "Resource":
         return _read_object(node, element.type, path)
     children = list(_children(node, path))
@@ -236,9 +234,22 @@ def _read_complex(node: Node, element: Element, path: str) -> Any:
     return _read_resource(children[0][0], children[0][1], path)
 
 
-def _div_text(node: Node) -> str:
-    text = etree.tostring(node, encoding="unicode", with_tail=False)
-    return _FOREIGN.sub("", text, count=1)
+def _div_text(node: Node, path: str) -> str:
+    """The div as text, without the prefixes and declarations of the document around it."""
+    fresh = etree.Element(_DIV, nsmap=_XHTML)
+    _copy(node, fresh, path)
+    return etree.tostring(fresh, encoding="unicode")
+
+
+def _copy(old: Node, new: Node, path: str) -> None:
+    new.text = old.text
+    new.attrib.update(old.attrib)
+    for child in old:
+        if type(child.tag) is not str:
+            raise _invalid("holds a processing instruction or an entity; remove it", path)
+        twin = etree.SubElement(new, child.tag)
+        _copy(child, twin, path)
+        twin.tail = child.tail
 
 
 def _read_primitive(node: Node, element: Element, path: str) -> tuple[Any, dict[str, Any] | None]:
