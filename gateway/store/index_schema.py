@@ -57,14 +57,19 @@ idx_token = _table("idx_token", _integer("key"), *_owner(), key=("key", "person"
 idx_reference = _table("idx_reference", _integer("target"), _integer("param", Integer), *_owner(),
                        key=("target", "param", "person", "pk"))
 
-#: Milliseconds; the range ends with ``lo + span``, that millisecond included.
+#: Milliseconds; the range ends with ``lo + span``, that millisecond included. ``idx_date_wide`` has the few that are
+#: longer than a day, so that all others can be found by a range of ``lo``.
 idx_date = _table("idx_date", _integer("param", Integer), _integer("lo"), _integer("span"), *_owner(),
-                  key=("param", "person", "lo", "span", "pk"))
-Index("idx_date_lo", idx_date.c.param, idx_date.c.lo)
+                  key=("param", "person", "pk", "lo", "span"))
+Index("idx_date_lo", idx_date.c.param, idx_date.c.lo, idx_date.c.person, idx_date.c.pk)
+WIDE = 86_400_000
+Index("idx_date_wide", idx_date.c.param, idx_date.c.lo, sqlite_where=idx_date.c.span >= WIDE,
+      postgresql_where=idx_date.c.span >= WIDE)
 
 #: ``value``: normalised; ``raw``: as it was written, empty when that is the same.
 idx_string = _table("idx_string", _integer("param", Integer), Column("value", _BINARY, nullable=False),
                     Column("raw", Text, nullable=False), *_owner(), key=("param", "value", "person", "pk", "raw"))
+Index("idx_string_pk", idx_string.c.param, idx_string.c.person, idx_string.c.pk)
 
 #: ``hi`` is null where it equals ``lo``; ``unit``: a dictionary row's ``key``, null without one; ``n`` counts values.
 idx_quantity = _table("idx_quantity", _integer("param", Integer), Column("lo", Double, nullable=False),
