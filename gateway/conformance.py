@@ -148,9 +148,10 @@ def _same_input_same_output(adapter: Adapter) -> Iterator[tuple[str, str]]:
 
 @_rule
 def _references_resolve(adapter: Adapter) -> Iterator[tuple[str, str]]:
-    """Every relative reference points to a resource of the same conversion."""
-    for path, conversion in _conversions(adapter):
-        made = {f"{r['resourceType']}/{r['id']}" for r in _resources(conversion)}
+    """Every relative reference points to a resource that the same example makes, or another one: a report's images."""
+    conversions = list(_conversions(adapter))
+    made = {f"{r['resourceType']}/{r['id']}" for _, conversion in conversions for r in _resources(conversion)}
+    for path, conversion in conversions:
         for resource in _resources(conversion):
             for reference in _references(resource):
                 if reference not in made:

@@ -19,8 +19,11 @@ Resource = dict[str, Any]
 class Codes(Protocol):
     """A hospital's local codes as the terminology knows them (`gateway.terminology.CodeMap`)."""
 
-    def codings(self, local: str) -> list[dict[str, str]]:
-        """The unified coding and, where it is sure, LOINC's, for a local code; empty when it is unmapped."""
+    def codings(self, local: str, system: str = "") -> list[dict[str, str]]:
+        """The unified coding and, where it is sure, LOINC's, for a code of a system; empty when it is unmapped."""
+
+    def without_item(self, local: str) -> bool:
+        """Whether the hospital says that the code is no item by nature: then it is not counted as unmapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,8 @@ class Source:
         own = {"system": system or self.code_system, "code": local}
         if display:
             own["display"] = display
-        found = self.codes.codings(local) if local else []
+        found = self.codes.codings(local, own["system"]) if local else []
         concept: dict[str, Any] = {"coding": [*found, own]} if local else {}
         if display:
             concept["text"] = display
-        return concept, bool(found)
+        return concept, bool(found) or self.codes.without_item(local)

@@ -25,7 +25,10 @@ NATIONAL = "urn:oid:2.16.156.10011.1.3"
 class Codes:
     """A hospital that mapped one code."""
 
-    def codings(self, local: str) -> list[dict[str, str]]:
+    def without_item(self, local: str) -> bool:
+        return False
+
+    def codings(self, local: str, system: str = "") -> list[dict[str, str]]:
         if local != "CT-CHEST":
             return []
         return [{"system": "http://huren.example/fhir/CodeSystem/recognition-item", "code": "R0001"},

@@ -12,13 +12,16 @@ from gateway.terminology.catalogue import Catalogue, catalogue, check_item_code
 from gateway.terminology.systems import BASE, ITEMS, LOINC, PANELS
 from gateway.terminology.units import quantity_kind, ucum
 
+#: In the column ``item``: no unified item, on purpose.
+NO_ITEM = "-"
 _COLUMNS = ("local", "item", "display", "unit")
 
 
 class CodeRow(NamedTuple):
     """One row of ``codes.csv``; ``line`` is where it stands in the file.
 
-    An empty ``item`` says that the hospital knows the code and nobody has mapped it yet.
+    An empty ``item`` says that the hospital knows the code and nobody has mapped it yet; ``-`` that it is no item by
+    nature (a heading, a section of a report), which is not counted as unmapped.
     """
 
     line: int
@@ -64,6 +67,7 @@ class CodeMap:
         self._known = known or catalogue()
         self._rows: dict[str, CodeRow] = {}
         self._codings: dict[str, list[dict[str, str]]] = {}
+        self._without: set[str] = set()
         for row in _numbered(rows):
             place = f"{where}:{row.line}"
             _check(row, place, self._known)
@@ -71,7 +75,9 @@ class CodeMap:
                 raise GatewayError(Category.INVALID, "this local code has a row already (line "
                                    f"{self._rows[row.local].line}); keep one of them", place)
             self._rows[row.local] = row
-            if row.item:
+            if row.item == NO_ITEM:
+                self._without.add(row.local)
+            elif row.item:
                 self._codings[row.local] = self._known.codings(row.item, loinc=_same_kind(row, self._known))
 
     def codings(self, local: str, system: str = "") -> list[dict[str, str]]:
@@ -85,10 +91,14 @@ class CodeMap:
             return self._known.codings(item, loinc=False)
         return [dict(coding) for coding in found or ()]
 
+    def without_item(self, local: str) -> bool:
+        """Whether the hospital says that the code is no item by nature."""
+        return local in self._without
+
     def item(self, local: str) -> str | None:
         """The unified item or panel of a local code."""
         row = self._rows.get(local)
-        return row.item or None if row else None
+        return row.item or None if row and row.item != NO_ITEM else None
 
     def unit(self, local: str) -> str:
         """The hospital's own unit text of a local code; empty when it gives none."""
@@ -116,7 +126,7 @@ def concept_map(institution: str, code_system: str, rows: Rows, *, version: str 
         element: dict[str, Any] = {"code": row.local}
         if row.display:
             element["display"] = row.display
-        if not row.item:
+        if row.item in ("", NO_ITEM):
             element["target"] = [{"equivalence": "unmatched"}]
         else:
             element["target"] = [{"code": row.item, "display": catalog.display(row.item), "equivalence": "equivalent"}]
@@ -144,7 +154,7 @@ def _numbered(rows: Rows) -> list[CodeRow]:
 def _check(row: CodeRow, place: str, known: Catalogue) -> None:
     if not row.local:
         raise GatewayError(Category.INVALID, "the column local is empty", place)
-    if row.item and row.item not in known.items and row.item not in known.panels:
+    if row.item not in ("", NO_ITEM) and row.item not in known.items and row.item not in known.panels:
         if not row.item.startswith("P-"):
             check_item_code(row.item, place)
         raise GatewayError(Category.INVALID, "the catalogue has no such item; choose one of its codes", place)
