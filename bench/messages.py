@@ -43,7 +43,7 @@ def oru(n: int, persons: int, run: str = "") -> bytes:
         f"MSH|^~\\&|LIS|BENCH|HUREN|HRP|{when}+0800||ORU^R01^ORU_R01|{run}{n}|P|2.5.1|||AL|NE||UNICODE UTF-8",
         f"PID|1||{person:08d}^^^BENCH^MR~{identity}^^^CN^NNCHN||{name}||{identity[6:14]}|{sex}",
         f"ORC|RE|P{run}{n}|F{run}{n}||CM",
-        f"OBR|1|P{run}{n}|F{run}{n}|CBC^血常规^L|||{when}+0800||||||||||||||||{when}+0800||HM|F"]
+        f"OBR|1|P{run}{n}|F{run}{n}|CBC^血常规^L|||{when}+0800|||||||||||||||{when}+0800||HM|F"]
     for i, (local, (low, high, places)) in enumerate(_RANGES.items(), 1):
         value = max(low / 3, rng.gauss((low + high) / 2, (high - low) / 4))
         flag = "H" if value > high else "L" if value < low else "N"
