@@ -2,8 +2,7 @@
 
 A text can be valid UCUM and mean something else in a laboratory (``MG/DL``: megagauss; ``S``: siemens; ``109/L``: a
 hundred and nine), so the order is: texts that are read both ways (None), the table of whole texts, spellings composed
-of known parts, and last the text itself where the grammar of `ucumvert` accepts it. A hospital whose habit is one of
-the doubtful spellings says so in its manifest.
+of known parts, and last the text itself where the grammar of `ucumvert` accepts it.
 """
 
 from __future__ import annotations
