@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 
 import click
@@ -58,6 +59,8 @@ def cli(ctx: click.Context) -> None:
     logging.basicConfig(level=ctx.obj.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s",
                         stream=sys.stderr)
     logging.getLogger("pynetdicom").setLevel(logging.ERROR)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it quotes the values that it finds odd
+    warnings.filterwarnings("ignore", module="pydicom")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -41,7 +41,7 @@ def check(settings: Settings, paths: tuple[Path, ...]) -> int:
         findings = conformance.check(folder)
         failed = [f for f in findings if not f.exempt]
         broken += len(failed)
-        click.echo(f"{folder.name}: {len(failed)} of {len(conformance.RULES)} rules' findings open" if failed else
+        click.echo(f"{folder.name}: {len(failed)} finding(s) open" if failed else
                    f"{folder.name}: keeps every rule" + (f" but {len(findings)} excused" if findings else ""))
         for finding in findings:
             excuse = f" (excused: {finding.exempt})" if finding.exempt else ""
