@@ -42,6 +42,8 @@ def read_separators(line: str) -> Separators:
     encoding = line[4:].split(field, 1)[0].strip()
     if not encoding:
         return Separators(field)
+    if encoding[2:3] == encoding[3:4] and len(encoding) > 4:
+        encoding = encoding[:3] + encoding[4:]  # ^~\\&: the backslash doubled by a programming language
     used = encoding[:5]
     if len(set(used)) < len(used) or any(c.isalnum() or c.isspace() for c in used):
         raise GatewayError(Category.MALFORMED, "the encoding characters are letters, digits or repeat; send "
