@@ -146,6 +146,14 @@ def test_a_loinc_code_needs_no_row() -> None:
     assert all(catalogue().of_loinc(item.loinc) == item.code for item in catalogue().items.values() if item.loinc)
 
 
+def test_a_code_that_is_no_item_by_nature_is_told_from_an_unmapped_one() -> None:
+    """``-`` has no coding, as an empty item has none, but is not to be counted as unmapped."""
+    codes = CodeMap([CodeRow(2, "FIND", "-"), CodeRow(3, "77", "")])
+    assert codes.codings("FIND") == codes.codings("77") == []
+    assert [codes.without_item(local) for local in ("FIND", "77", "unknown")] == [True, False, False]
+    assert codes.item("FIND") is None
+
+
 def test_codings_are_given_away() -> None:
     """A caller may change what it got; the next caller sees the map as it was."""
     codes = CodeMap([CodeRow(2, "1", "THM001Q")])
@@ -196,7 +204,7 @@ def test_rows_may_be_dictionaries() -> None:
     assert refused.value.where == "codes.csv:3"
 
 
-@given(st.dictionaries(st.text("ABC123", min_size=1, max_size=5), st.sampled_from([*CODES, *catalogue().panels, ""])))
+@given(st.dictionaries(st.text("ABC123", min_size=1, max_size=5), st.sampled_from([*CODES, *catalogue().panels, "", "-"])))
 def test_a_map_and_its_concept_map_say_the_same(mapped: dict[str, str]) -> None:
     """Every local code is in the ConceptMap once, with the item that the CodeMap gives, or unmatched."""
     rows = [CodeRow(line, local, item) for line, (local, item) in enumerate(mapped.items(), 2)]
