@@ -204,7 +204,8 @@ def test_rows_may_be_dictionaries() -> None:
     assert refused.value.where == "codes.csv:3"
 
 
-@given(st.dictionaries(st.text("ABC123", min_size=1, max_size=5), st.sampled_from([*CODES, *catalogue().panels, "", "-"])))
+@given(st.dictionaries(st.text("ABC123", min_size=1, max_size=5),
+                       st.sampled_from([*CODES, *catalogue().panels, "", "-"])))
 def test_a_map_and_its_concept_map_say_the_same(mapped: dict[str, str]) -> None:
     """Every local code is in the ConceptMap once, with the item that the CodeMap gives, or unmatched."""
     rows = [CodeRow(line, local, item) for line, (local, item) in enumerate(mapped.items(), 2)]
