@@ -1,7 +1,7 @@
 """One process that starts an edge in a process each, starts a dead one again, and lets all drain before it stops.
 
-The supervisor imports what its children share and then forks, so their common pages exist once. It opens no database and
-starts no thread: what a child does first, it does in its own process.
+The supervisor imports what its children share and then forks, so their common pages exist once. It opens no database
+and starts no thread: what a child does first, it does in its own process.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from gateway.config import Settings, host_port
 from gateway.errors import Category, GatewayError
@@ -48,7 +48,7 @@ class _Child:
     restart_at: float = 0.0
     deaths: int = 0  # in a row
     ready: bool = False
-    ever_ready: bool = field(default=False)
+    ever_ready: bool = False
 
 
 class Supervisor:
@@ -57,7 +57,8 @@ class Supervisor:
     ``then`` runs once in a process of its own when every port is open (the demo's sender).
     """
 
-    def __init__(self, settings: Settings, names: Sequence[str] = EDGES, then: Callable[[Settings], None] | None = None) -> None:
+    def __init__(self, settings: Settings, names: Sequence[str] = EDGES,
+                 then: Callable[[Settings], None] | None = None) -> None:
         self.settings = _with_ports(settings, names)
         self._children = [_Child(n, _runner(n), _address(self.settings, n)) for n in names]
         self._then = then
@@ -96,10 +97,7 @@ class Supervisor:
         """Migrate the schema in a process of its own while this one imports what all share."""
         migration = _Child("migrate", _migrate)
         self._start(migration)
-        for module in _SHARED:
-            importlib.import_module(module)
-        for child in self._children:
-            importlib.import_module(f"gateway.edges.{child.name}")
+        _import_shared(c.name for c in self._children)
         gc.collect()
         gc.freeze()  # a collection in a child must not touch, and so copy, the shared pages
         while True:
@@ -120,6 +118,8 @@ class Supervisor:
             os.close(read)
             self._become(child, write, supervisor)
         os.close(write)
+        with contextlib.suppress(OSError):  # both sides: whichever comes first
+            os.setpgid(pid, pid)
         child.pid, child.pipe, child.began, child.ready = pid, read, time.monotonic(), False
         self._selector.register(read, selectors.EVENT_READ, child)
 
@@ -267,6 +267,12 @@ def _migrate(settings: Settings, ready: Callable[[], None]) -> None:
 
     settings.data.mkdir(parents=True, exist_ok=True)
     open_store(settings, migrate=True).close()
+
+
+def _import_shared(names: Iterable[str]) -> None:
+    """What the children would each import: once, before the fork."""
+    for module in (*_SHARED, *(f"gateway.edges.{name}" for name in names)):
+        importlib.import_module(module)
 
 
 def _runner(name: str) -> Run:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.commands.opening import local_time, opened, table
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
+from gateway.store.model import Receipt
+
+if TYPE_CHECKING:
+    from gateway.store import Store
 
 _STATUSES = ("received", "stored", "quarantined")
 
@@ -26,9 +31,13 @@ def inbox() -> None:
 def list_(settings: Settings, status: str | None, limit: int, before: int | None) -> None:
     """The newest messages first; no patient data."""
     with opened(settings) as store:
-        rows = [(str(r.id), local_time(settings, r.received), r.status, r.institution or r.facility or "-",
-                 r.message_type or "-", r.control_id or "-", r.category or "-", r.where or "-", r.message or "")
-                for r in store.inbox(status=status, limit=limit, before=before)]
+        found = store.inbox(status=status, limit=limit, before=before)
+    rows = []
+    for row in found:
+        receipt = row.receipt or Receipt(row.id)
+        rows.append((str(row.id), local_time(settings, row.received), row.status,
+                     row.institution or row.facility or "-", row.message_type or "-", row.control_id or "-", receipt.category or "-", receipt.where or "-",
+                     receipt.message or receipt.remark))
     table(("id", "received", "status", "institution", "type", "control id", "category", "place", "sentence"), rows)
 
 
@@ -45,11 +54,13 @@ def show(settings: Settings, id: int, raw: bool) -> None:
     if raw:
         sys.stdout.buffer.write(row.raw)
         return
+    receipt = row.receipt or Receipt(row.id)
     facts = {"id": row.id, "received": local_time(settings, row.received), "from": row.peer, "facility": row.facility,
              "institution": row.institution, "type": row.message_type, "control id": row.control_id,
              "bytes": len(row.raw), "status": row.status, "settled": local_time(settings, row.settled),
-             "attempts": row.attempts, "resources": row.resources, "category": row.category, "place": row.where,
-             "sentence": row.message, "remark": row.remark, "remark at": row.remark_where}
+             "attempts": row.attempts, "resources": receipt.resources, "category": receipt.category,
+             "place": receipt.where, "sentence": receipt.message, "remark": receipt.remark,
+             "remark at": receipt.remark_where}
     for name, value in facts.items():
         if value not in (None, ""):
             click.echo(f"{name + ':':<13} {value}")
@@ -78,11 +89,11 @@ def replay(settings: Settings, ids: tuple[int, ...], everything: bool) -> int:
     return 1 if refused else 0
 
 
-def _quarantined(store: object) -> list[int]:
+def _quarantined(store: Store) -> list[int]:
     """Oldest first, so that a correction follows what it corrects."""
     ids: list[int] = []
     before = None
-    while rows := store.inbox(status="quarantined", limit=1000, before=before):  # type: ignore[attr-defined]
+    while rows := store.inbox(status="quarantined", limit=1000, before=before):
         ids += [row.id for row in rows]
         before = ids[-1]
     return ids[::-1]

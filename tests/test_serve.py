@@ -1,0 +1,207 @@
+"""`huren serve`: the supervisor with edges of our making, and the real ones."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: Edges that do what the test needs instead of listening: everything else is the supervisor's own.
+FAKE = """
+import os, signal, socket, sys, threading, time
+from pathlib import Path
+from gateway import supervisor
+from gateway.config import Settings
+from gateway.errors import Category, GatewayError
+
+def steady(settings, ready):
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    ready(); stop.wait(); os.write(1, b"drained\n")
+
+def stubborn(settings, ready):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ready(); time.sleep(60)
+
+def refusing(settings, ready):
+    raise GatewayError(Category.BUSY, "cannot listen there; free it")
+
+def dying(settings, ready):
+    ready(); os._exit(3)
+
+def parent(settings, ready):  # leaves a process of its own behind
+    if os.fork() == 0:
+        time.sleep(60)
+    steady(settings, ready)
+
+runs = dict(zip(supervisor.EDGES, [globals()[n] for n in sys.argv[1].split(",")]))
+supervisor._runner = runs.__getitem__
+supervisor._migrate = lambda settings, ready: None
+supervisor._import_shared = lambda names: None
+supervisor._DRAIN_SECONDS = 1.0
+sys.exit(supervisor.Supervisor(Settings(http="127.0.0.1:0", mllp="127.0.0.1:0", dimse="127.0.0.1:0"),
+                               tuple(runs)).run())
+"""
+
+
+Fake = Callable[..., AbstractContextManager["Process"]]
+
+
+class Process:
+    """A supervisor in a process of its own, its lines as they come."""
+
+    def __init__(self, arguments: list[str], environ: dict[str, str] | None = None) -> None:
+        self.popen = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, text=True, bufsize=1, env=environ,
+                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.process = psutil.Process(self.popen.pid)
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def said(self, pattern: str, seconds: float = 20.0, count: int = 1) -> list[re.Match[str]]:
+        """Waits until so many lines match."""
+        found: list[re.Match[str]] = []
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            found = [m for line in self.lines if (m := re.search(pattern, line))]
+            if len(found) >= count or self.popen.poll() is not None and not self._reader.is_alive():
+                break
+            time.sleep(0.02)
+        assert len(found) >= count, "\n".join(self.lines)
+        return found
+
+    def children(self) -> list[psutil.Process]:
+        """All processes below."""
+        return self.process.children(recursive=True)
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, float]:
+        """Signals the supervisor: exit status and how long it took; no process is left."""
+        below = self.children()
+        began = time.monotonic()
+        self.popen.send_signal(number)
+        status = self.popen.wait(20)
+        took = time.monotonic() - began
+        self._reader.join(5)
+        _, alive = psutil.wait_procs(below, timeout=2)
+        assert alive == []
+        return status, took
+
+
+@contextmanager
+def started(arguments: list[str], environ: dict[str, str] | None = None) -> Iterator[Process]:
+    """A supervisor that is gone at the end, whatever happens."""
+    process = Process(arguments, environ)
+    try:
+        yield process
+    finally:
+        for child in process.children() if process.popen.poll() is None else []:
+            child.kill()
+        process.popen.kill()
+        process.popen.wait()
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Fake:
+    """A supervisor over the named edges of ``FAKE``."""
+    script = tmp_path / "fake.py"
+    script.write_text(FAKE)
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("HUREN_")} | {"PYTHONPATH": str(ROOT)}
+    return lambda *names: started([str(script), ",".join(names)], environ)
+
+
+# -------------------------------------------------------------------------------------------------- the supervisor
+
+def test_each_open_port_is_a_line_and_then_it_is_ready(fake: Fake) -> None:
+    """A line for a port comes when it is open; after the last one, that all is ready."""
+    with fake("steady", "steady", "steady") as process:
+        process.said(r"^huren: ready in \d\.\d s$")
+        assert [line.split(" listens")[0] for line in process.lines[:3]] and len(process.lines) == 4
+        for name, scheme in (("http", "http"), ("mllp", "mllp"), ("dimse", "dicom")):
+            process.said(rf"^huren: {name} +listens on {scheme}://(HUREN@)?127\.0\.0\.1:[1-9]\d*$")
+        status, took = process.end()
+        assert status == 0 and took < 2 and process.lines.count("drained") == 3
+
+
+def test_a_killed_child_is_started_again(fake: Fake) -> None:
+    """SIGKILL of one edge leaves the others alone and brings it back."""
+    with fake("steady", "steady", "steady") as process:
+        process.said("ready in")
+        before = {child.pid for child in process.children()}
+        victim = process.children()[1]
+        victim.kill()
+        process.said("is back on", 5)
+        after = {child.pid for child in process.children()}
+        assert len(after) == 3 and before - after == {victim.pid}
+        assert process.end()[0] == 0
+
+
+def test_a_child_that_dies_again_and_again_is_started_ever_later(fake: Fake) -> None:
+    """The pauses grow, so that a broken edge does not take the machine."""
+    with fake("steady", "dying", "steady") as process:
+        pauses = [float(m[1]) for m in process.said(r"mllp ended with status 3 .* again in ([\d.]+) s", 10, 4)]
+        assert pauses[:4] == [0.2, 0.5, 1.0, 2.0]
+        assert process.end()[0] == 0  # a pause does not hold the end up
+
+
+def test_an_edge_that_cannot_start_stops_the_start(fake: Fake) -> None:
+    """Its sentence is shown, the others drain, the exit status is 1."""
+    with fake("steady", "refusing", "steady") as process:
+        assert process.popen.wait(10) == 1
+        process.said("^huren mllp: cannot listen there; free it$")
+        process.said(r"^huren: mllp could not start \(status 1\)$")
+        assert not any("ready in" in line for line in process.lines)
+
+
+def test_a_child_that_does_not_drain_is_killed_in_time(fake: Fake) -> None:
+    """The end comes whatever a child does; the exit status tells."""
+    with fake("steady", "stubborn", "steady") as process:
+        process.said("ready in")
+        status, took = process.end()
+        assert status == 1 and 0.9 < took < 4
+        process.said("mllp did not drain in time and is killed")
+
+
+def test_what_a_dead_child_leaves_behind_goes_too(fake: Fake) -> None:
+    """A child's own processes would keep its port: they are killed before it is started again."""
+    with fake("parent", "steady", "steady") as process:
+        process.said("ready in")
+        assert len(process.children()) == 4
+        [left] = [c for child in process.process.children() for c in child.children()]
+        left.parent().kill()
+        process.said("http .*is back on", 5)
+        psutil.wait_procs([left], timeout=2)
+        assert not left.is_running() and len(process.children()) == 4
+
+
+def test_ctrl_c_drains_as_sigterm_does(fake: Fake) -> None:
+    """Ctrl-C reaches the supervisor alone, which lets each child drain."""
+    with fake("steady", "steady", "steady") as process:
+        process.said("ready in")
+        assert process.end(signal.SIGINT)[0] == 0 and process.lines.count("drained") == 3
+
+
+def test_a_killed_supervisor_takes_its_children_along(fake: Fake) -> None:
+    """Nobody would start them again, and they would keep the ports."""
+    with fake("steady", "steady", "steady") as process:
+        process.said("ready in")
+        below = process.children()
+        process.popen.kill()
+        process.popen.wait()
+        assert psutil.wait_procs(below, timeout=3)[1] == []
