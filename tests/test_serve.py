@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 #: Edges that do what the test needs instead of listening: everything else is the supervisor's own.
-FAKE = """
+FAKE = r"""
 import os, signal, socket, sys, threading, time
 from pathlib import Path
 from gateway import supervisor
