@@ -30,3 +30,9 @@ processes on one database):
     store.objects -> Objects (put, adopt(file, key), get, open, delete) over obstore
     store.counts() -> dict for /metrics, start page and `doctor`
 """
+
+from __future__ import annotations
+
+from gateway.store.store import Store, open_store
+
+__all__ = ["Store", "open_store"]

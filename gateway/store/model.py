@@ -161,3 +161,45 @@ class Client:
     scopes: tuple[str, ...]
     created: int
     revoked: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """An inbound message as an operator sees it; ``raw`` only where one is shown."""
+
+    id: int
+    received: int  # µs
+    settled: int | None  # µs
+    protocol: str
+    peer: str
+    facility: str
+    control_id: str
+    institution: str
+    message_type: str
+    status: str  # "received", "stored" or "quarantined"
+    attempts: int
+    receipt: Receipt | None
+    raw: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class UnmappedRow:
+    """A local code that no map knows, and how often it came."""
+
+    institution: str
+    kind: str
+    local: str
+    display: str
+    unit: str
+    where: str
+    count: int
+    first_seen: int  # µs
+    last_seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """An access as it was kept."""
+
+    at: int  # µs
+    access: Access

@@ -1,0 +1,97 @@
+"""Audit rows: buffered, committed by a thread of their own at most every 100 ms and at close."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from gateway.errors import GatewayError
+from gateway.store.database import Database, busy
+from gateway.store.model import Access, AuditRow
+
+log = logging.getLogger("huren.store")
+
+EVERY = 0.1  # seconds
+MOST = 100_000  # rows that may wait while the database is away; after that accesses are refused
+COLUMNS = ("at", "outcome", "caller", "institution", "action", "target", "peer", "persons")
+Row = tuple[int, int, str, str | None, str, str, str, str]
+
+
+def row(access: Access, at: int, persons: tuple[int, ...] = ()) -> Row:
+    """An audit row of an access."""
+    return (at, access.outcome, _clean(access.caller), access.institution, access.action, _clean(access.target),
+            _clean(access.peer), ",".join(map(str, access.persons or persons)))
+
+
+def _clean(text: str) -> str:
+    return text.replace("\0", "\ufffd")  # PostgreSQL's text has no NUL
+
+
+class Audit:
+    """The buffer and its thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rows: list[Row] = []
+        self._wake = threading.Event()
+        self._lock = threading.Lock()  # one flush at a time
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread.start()
+
+    def add(self, row: Row) -> None:
+        """Keep an access; BUSY when so many wait that the database must have been away for long."""
+        if len(self._rows) >= MOST:
+            raise busy("audit rows cannot be written")
+        self._rows.append(row)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Commit what waits now."""
+        with self._lock:
+            rows, self._rows = self._rows, []
+            try:
+                for at in range(0, len(rows), 5000):
+                    self._database.write_audit(COLUMNS, rows[at:at + 5000])
+                    done = at + 5000
+            except BaseException:
+                self._rows = rows[locals().get("done", 0):] + self._rows
+                raise
+
+    def close(self) -> None:
+        """Commit what waits and stop."""
+        self._closed = True
+        self._wake.set()
+        self._thread.join()
+        try:
+            self.flush()
+        except GatewayError as error:
+            log.error("%d audit rows lost: %s", len(self._rows), error.message)
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.wait()
+            if not self._closed:
+                time.sleep(EVERY)
+            self._wake.clear()
+            try:
+                if self._rows:
+                    self.flush()
+            except GatewayError as error:
+                log.warning("audit rows wait: %s", error.message)
+                self._wake.set()
+            except Exception:
+                log.exception("audit rows wait")
+                self._wake.set()
+
+
+def rows(read: Callable[..., list[tuple[object, ...]]], limit: int, before: int | None = None) -> Sequence[AuditRow]:
+    """Newest first; ``before``: a time in µs."""
+    found = read(f"SELECT {', '.join(COLUMNS)} FROM audit WHERE at < ? ORDER BY at DESC, pk DESC LIMIT ?",
+                 (before if before is not None else 1 << 62, limit))
+    return [AuditRow(at, Access(caller, institution, action, target, outcome, peer,
+                                tuple(map(int, persons.split(","))) if persons else ()))
+            for at, outcome, caller, institution, action, target, peer, persons in found]  # type: ignore[arg-type,attr-defined,misc]

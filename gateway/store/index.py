@@ -1,0 +1,79 @@
+"""Index rows of what is written: made with the resource, compared on update, rebuilt by `huren reindex`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from sqlalchemy.dialects import sqlite
+
+from gateway import indexing
+from gateway.fhir import json
+from gateway.fhir.resource import text
+from gateway.store import index_schema, types
+from gateway.store.database import Transaction
+
+Rows = dict[str, list[tuple[Any, ...]]]
+_TABLES = {table.name: table for table in index_schema.OF_RESOURCES}
+_COLUMNS = {table.name: tuple(c.name for c in table.columns) for table in index_schema.metadata.sorted_tables}
+_DELETE = {name: index_schema.delete_sql(table, sqlite.dialect()) for name, table in _TABLES.items()}
+
+
+def resource_of(key: bytes, tail: bytes) -> dict[str, Any]:
+    """A stored resource to look at; its version and time are not the stored ones."""
+    return json.loads(text(types.type_of(key), types.id_of(key), 1, 0, tail))
+
+
+def rows_of(key: bytes, tail: bytes) -> Rows:
+    """The index rows of a stored body."""
+    return indexing.extract(resource_of(key, tail))
+
+
+class Pending:
+    """Index rows to delete and insert at the end of a transaction."""
+
+    def __init__(self) -> None:
+        self._delete: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        self._insert: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        self._terms: dict[int, tuple[Any, ...]] = {}
+
+    def add(self, rows: Rows, person: int, pk: int, institution: int, seen: set[int]) -> None:
+        """Rows of a resource that has none yet."""
+        for table, bound in index_schema.bind(rows, person, pk, institution).items():
+            self._insert[table] += bound
+        self.remember(rows, seen)
+
+    def change(self, before: Rows, after: Rows) -> None:
+        """From one complete set of rows of a resource (``index_schema.bind``) to another; ``{}``: none."""
+        delete, insert = index_schema.changes(before, after)
+        for table, rows in delete.items():
+            self._delete[table] += rows
+        for table, rows in insert.items():
+            self._insert[table] += rows
+
+    def remember(self, rows: Rows, seen: set[int]) -> None:
+        """The dictionary rows of a resource, but those that are known to be stored."""
+        for term in rows["idx_term"]:
+            if term[0] not in seen:
+                self._terms[term[0]] = term
+
+    def write(self, transaction: Transaction, *, ignore: bool = False) -> set[int]:
+        """Write all; returns the ids of dictionary rows, which may be remembered as seen after the commit.
+
+        ``ignore``: rows may be there already.
+        """
+        for table, rows in self._delete.items():
+            schema = _TABLES[table]
+            transaction.many(_DELETE[table], [index_schema.key_of(schema, row) for row in rows])
+        for table in _TABLES:
+            if rows := self._insert.get(table):
+                rows.sort(key=_order)  # neighbours go to the same page
+                transaction.insert(table, _COLUMNS[table], rows, ignore=ignore)
+        if self._terms:
+            transaction.insert("idx_term", _COLUMNS["idx_term"], [self._terms[n] for n in sorted(self._terms)],
+                               ignore=True)
+        return set(self._terms)
+
+
+def _order(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return row[:2]

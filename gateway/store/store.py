@@ -1,0 +1,480 @@
+"""`Store` and `open_store`: the contract of `gateway.store`, put together from this folder's parts."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets as random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+
+from gateway import indexing
+from gateway.caller import Caller
+from gateway.config import Settings
+from gateway.errors import Category, GatewayError
+from gateway.store import audit, clients, inbox, migrations, reindexing, studies, types
+from gateway.store.codec import Codec
+from gateway.store.database import Database, Reader, Transaction, busy
+from gateway.store.model import (
+    Access,
+    AuditRow,
+    Client,
+    DirtyStudy,
+    Inbound,
+    InboxRow,
+    Instance,
+    Put,
+    Row,
+    Settlement,
+    Unit,
+    UnmappedRow,
+    Written,
+)
+from gateway.store.objects import Objects
+from gateway.store.units import Task, Units, prepare, task
+from gateway.store.writer import Job, Writer
+
+_ROW = "SELECT pk, version, updated, dict, person, institution, id, body FROM resource WHERE "
+_READ = _ROW + "id = ?"
+_ROWS = _ROW + "pk IN ?*"
+_PAST = ("SELECT r.pk, h.version, h.updated, h.dict, r.person, r.institution, r.id, h.body FROM history h "
+         "JOIN resource r ON r.pk = h.pk WHERE ")
+#: Seconds for which ``counts`` and the state of the index are remembered.
+_COUNTED = 5.0
+_STATE = 1.0
+
+
+def open_store(settings: Settings, migrate: bool = False, *, reindex: bool = False) -> Store:
+    """The store of these settings.
+
+    INVALID when the schema is empty, older (unless ``migrate``) or newer: says `huren migrate`; and when the index rows
+    follow another definition than this program's: says `huren reindex` (unless ``reindex``: the caller will do that).
+    """
+    indexing.set_zone(ZoneInfo(settings.timezone))
+    url = sa.make_url(settings.database)
+    database: Database
+    if url.get_backend_name() == "sqlite":
+        from gateway.store.sqlite import SQLite
+        database = SQLite(Path(url.database or ""))
+    elif url.get_backend_name() == "postgresql":
+        from gateway.store.postgres import PostgreSQL
+        database = PostgreSQL(url)
+    else:
+        raise GatewayError(Category.INVALID, "HUREN_DATABASE_URL must be postgresql://… or empty", "HUREN_DATABASE_URL")
+    try:
+        if migrate:
+            with database.migrating() as connection:
+                migrations.migrate(connection)
+                reindexing.adopt_if_empty(connection)
+        with database.reading() as connection:
+            migrations.check(connection)
+            if not reindex:
+                reindexing.check(connection)
+        objects = Objects(settings.objects, settings.s3_endpoint, settings.data / "staging")
+        return Store(database, objects)
+    except BaseException:
+        database.close()
+        raise
+
+
+class Store:
+    """See `gateway.store`. One per process; safe from many threads."""
+
+    def __init__(self, database: Database, objects: Objects) -> None:
+        self.objects = objects
+        self._database = database
+        self._institutions: dict[str, int] = {"": 0}
+        self._slugs: dict[int, str] = {0: ""}
+        self._seen: set[int] = set()  # rows of the index's dictionary that are known to be committed
+        self._news: set[int] = set()
+        self._tokens = clients.Tokens()
+        self._counts: tuple[float, dict[str, Any]] = (0.0, {})
+        self._state: tuple[float, bool] = (0.0, True)
+        self._clock = 0
+        self._lock = threading.Lock()
+        self.codec = Codec(self._dictionary, self._newest_dictionary, self._add_dictionary)
+        self._audit = audit.Audit(database)
+        self._writer = Writer(database, {"record": self._work_record, "study": self._work_studies,
+                                         "unit": self._work_units, "refuse": self._work_refused,
+                                         "call": self._work_calls}, self._committed, self._before)
+        with database.read() as reader:
+            self._load_institutions(reader)
+
+    def close(self) -> None:
+        """Write what waits and close every connection."""
+        self.codec.close()
+        self._writer.close()
+        self._audit.close()
+        self._database.close()
+
+    # ---------------------------------------------------------------- writing
+
+    def record(self, raw: bytes, protocol: str, peer: str, control_id: str = "", facility: str = "") -> Inbound:
+        """Raw bytes, durable when this returns; with the receipt when the same bytes were stored before. BUSY."""
+        return self._writer.submit("record", inbox.arrival(raw, protocol, peer, control_id, facility, self.codec))
+
+    def prepare(self, put: Put) -> Put:
+        """Do now what needs no database (``write`` does it otherwise)."""
+        put.prepared = prepare(put, self.codec)
+        return put
+
+    def write(self, unit: Unit, caller: Caller) -> list[Written]:
+        """All or nothing. CONFLICT (detail ``precondition`` or ``older``), FORBIDDEN, BUSY."""
+        return self._writer.submit("unit", task(unit, caller, self.codec), 1 + len(unit.operations))
+
+    def settle_refused(self, settlement: Settlement) -> None:
+        """Put an inbound message into quarantine, with its receipt."""
+        self._writer.submit("refuse", settlement)
+
+    def put_instance(self, instance: Instance) -> str:
+        """"new", "same" (the same bytes are there) or "conflict" (other bytes came first; these are set aside)."""
+        return self._writer.submit("study", studies.arrived(instance, self.codec))
+
+    def _call(self, work: Callable[[Transaction], Any]) -> Any:
+        return self._writer.submit("call", work)
+
+    def _work_record(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
+        inbox.record(transaction, jobs, self._now, self._database.boot)
+
+    def _work_studies(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
+        studies.put(transaction, jobs, lambda slug: self._institution(transaction, slug), self._now)
+
+    def _work_units(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
+        units = Units(transaction, self.codec, self._institution, self._now, self._seen)
+        tasks: list[Task] = [job.value for job in jobs]
+        units.load(tasks)
+        accepted = []
+        for job in jobs:
+            try:
+                job.result = units.decide(job.value)
+                accepted.append(job.value)
+            except GatewayError as error:
+                job.error = error
+        self._news = units.write(accepted)
+        inbox.settle(transaction, [t.unit.settlement for t in accepted if t.unit.settlement],
+                     lambda slug: self._institution(transaction, slug), self._now)
+        studies.published(transaction, [t.unit.published_study for t in accepted if t.unit.published_study])
+        if self._database.one_audit:
+            transaction.insert("audit", audit.COLUMNS, [audit.row(t.unit.access, self._now, t.persons)
+                                                        for t in accepted if t.unit.access])
+
+    def _work_refused(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
+        inbox.settle(transaction, [job.value for job in jobs], lambda slug: self._institution(transaction, slug),
+                     self._now)
+
+    @staticmethod
+    def _work_calls(transaction: Transaction, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            try:
+                job.result = job.value(transaction)
+            except GatewayError as error:
+                job.error = error
+
+    def _before(self) -> None:
+        """The time of a transaction: never before that of an earlier one of this process."""
+        self._clock = self._now = max(self._clock + 1, time.time_ns() // 1000)
+        self._news = set()
+
+    _now = 0
+
+    def _committed(self, jobs: Sequence[Job]) -> None:
+        self._seen |= self._news
+        if not self._database.one_audit:
+            for job in jobs:
+                if job.kind == "unit" and job.value.unit.access:
+                    self._audit.add(audit.row(job.value.unit.access, self._now, job.value.persons))
+
+    # ---------------------------------------------------------------- reading resources
+
+    def read(self, resource_type: str, id: str, caller: Caller) -> Row | None:
+        """The current version; a deleted one is a Row with ``deleted``. None: not there, or not for this caller."""
+        only = _view(caller, resource_type)
+        with self._database.read() as reader:
+            row = reader.one(_READ, (types.key(resource_type, id),))
+        return self._row(row) if row and self._visible(row, only) else None
+
+    def vread(self, resource_type: str, id: str, version: int, caller: Caller) -> Row | None:
+        """One version, as ``read``."""
+        only, key = _view(caller, resource_type), types.key(resource_type, id)
+        if not 0 < version < 1 << 31:
+            return None
+        with self._database.read() as reader:
+            row = reader.one(_READ + " AND version = ?", (key, version)) \
+                or reader.one(_PAST + "r.id = ? AND h.version = ?", (key, version))
+        return self._row(row) if row and self._visible(row, only) else None
+
+    def history(self, resource_type: str, id: str | None, caller: Caller, count: int,
+                before: tuple[int, int] | None = None) -> list[Row]:
+        """Versions, newest first, deletions among them; ``before``: ``updated`` and ``pk`` of the last row seen."""
+        only = _view(caller, resource_type)
+        at, pk = before if before is not None else (1 << 62, 0)
+        if id is not None:
+            of, values = "r.id = ?", (types.key(resource_type, id),)
+        else:
+            of, values = "{}.type = ?", (types.number_of(resource_type),)  # type: ignore[assignment]
+        if only is not None:
+            of, values = of + " AND r.institution = ?", (*values, self._number(only))  # type: ignore[assignment]
+        order = " AND ({0}.updated < ? OR {0}.updated = ? AND {0}.pk < ?) ORDER BY {0}.updated DESC, {0}.pk DESC LIMIT ?"
+        now = ("SELECT r.pk, r.version, r.updated, r.dict, r.person, r.institution, r.id, r.body FROM resource r WHERE "
+               + of.format("r") + order.format("r"))
+        past = _PAST + of.format("h") + order.format("h")
+        with self._database.read() as reader:
+            found = [row for sql in (now, past) for row in reader.all(sql, (*values, at, at, pk, count))]
+        found.sort(key=lambda row: (row[2], row[0]), reverse=True)
+        return [self._row(row) for row in found[:count]]
+
+    def rows(self, pks: Iterable[int], caller: Caller) -> list[Row]:
+        """In the order of ``pks``; left out: what is deleted or not for this caller."""
+        wanted = list(pks)
+        with self._database.read() as reader:
+            found = {row[0]: row for row in reader.among(_ROWS, wanted)}
+        return [self._row(row) for pk in wanted if (row := found.get(pk)) and row[7] is not None
+                and self._visible(row, _view(caller, types.type_of(row[6])))]
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A read-only transaction for `gateway.search`; the store's reads of this thread see the same snapshot.
+
+        BUSY while the index is rebuilt: half an index would give half an answer.
+        """
+        self._require_index()
+        with self._database.reading() as connection:
+            yield connection
+
+    def persons_of(self, patient_ids: Iterable[str]) -> dict[str, int]:
+        """Patient id → person key; ids that nobody ever mentioned are left out."""
+        packed = {types.pack(patient): patient for patient in patient_ids}
+        with self._database.read() as reader:
+            return {packed[bytes(patient)]: person for patient, person in reader.among(
+                "SELECT patient, person FROM patient_person WHERE patient IN ?*", packed)}
+
+    def patients_of(self, person: int) -> list[str]:
+        """Ids of the Patients that are this person."""
+        with self._database.read() as reader:
+            found = reader.all("SELECT patient FROM patient_person WHERE person = ? ORDER BY patient", (person,))
+        return [types.id_of(b"\0" + bytes(patient)) for patient, in found]
+
+    def _row(self, row: tuple[Any, ...]) -> Row:
+        pk, version, updated, number, person, institution, key, body = row
+        return Row(pk, types.NAMES[key[0] - 1], types.id_of(key), version, updated, body is None, person,
+                   self._slugs.get(institution) or self._slug(institution),
+                   b"" if body is None else self.codec.decompress(number, body))
+
+    def _visible(self, row: tuple[Any, ...], only: str | None) -> bool:
+        return only is None or row[5] == self._number(only)
+
+    # ---------------------------------------------------------------- inbox, studies
+
+    def inbox(self, status: str | None = None, limit: int = 100, before: int | None = None) -> list[InboxRow]:
+        """What arrived, newest first; ``before``: an id."""
+        with self._database.read() as reader:
+            return inbox.rows(reader, self._slug, status, limit, before)
+
+    def inbox_show(self, id: int) -> InboxRow | None:
+        """One message with its raw bytes."""
+        with self._database.read() as reader:
+            found = inbox.show(reader, self._slug, self.codec, [id])
+        return found[0] if found else None
+
+    def inbox_received(self) -> list[InboxRow]:
+        """Messages that were recorded and that no living process works on: from now on this one does."""
+        living = self._database.living() | {self._database.boot}
+        ids = self._call(lambda transaction: inbox.take_over(transaction, living, self._database.boot))
+        with self._database.read() as reader:
+            return inbox.show(reader, self._slug, self.codec, ids)
+
+    def dirty_studies(self) -> list[DirtyStudy]:
+        """Studies with instances that their ImagingStudy does not show yet, oldest first."""
+        with self._database.read() as reader:
+            return studies.dirty(reader, self._slug)
+
+    def study_instances(self, key: int) -> list[dict[str, Any]]:
+        """Facts of a study's instances, in the order in which they came."""
+        with self._database.read() as reader:
+            return studies.facts(reader, self.codec, key)
+
+    def instance(self, sop_instance_uid: str, institution: str | None = None) -> Instance | None:
+        """The stored object of a SOP Instance UID: the first that came, of one institution or of any."""
+        found = self.instances(sop_instance_uid)
+        return next((i for i in found if institution is None or i.institution == institution), None)
+
+    def instances(self, sop_instance_uid: str, aside: bool = False) -> list[Instance]:
+        """All stored objects of a SOP Instance UID; ``aside``: those that came later with other bytes."""
+        with self._database.read() as reader:
+            return studies.instances(reader, self.codec, self._slug, sop_instance_uid, not aside)
+
+    def unmapped(self, institution: str | None = None) -> list[UnmappedRow]:
+        """Codes that no map knows, the most frequent first."""
+        with self._database.read() as reader:
+            return inbox.unmapped(reader, self._slug, None if institution is None else self._number(institution))
+
+    # ---------------------------------------------------------------- clients, audit, values
+
+    def client_add(self, name: str, institution: str | None, scopes: Iterable[str]) -> str:
+        """Returns the bearer token, which is kept nowhere. INVALID, CONFLICT."""
+        client, token = Client(name, institution, tuple(scopes), time.time_ns() // 1000, None), clients.new_token()
+        clients.check(client.name, client.scopes)
+        self._call(lambda transaction: clients.add(transaction, client, clients.digest(token)))
+        self._tokens.forget()
+        return token
+
+    def client_of(self, token: str) -> Caller | None:
+        """Who carries a token; a revoked one works for at most ``clients.REMEMBERED`` seconds more."""
+        digest = clients.digest(token)
+        known, caller = self._tokens.remembered(digest)
+        if known:
+            return caller
+        with self._database.read() as reader:
+            return self._tokens.of(reader, digest)
+
+    def client_list(self) -> list[Client]:
+        """All clients, by name."""
+        with self._database.read() as reader:
+            return clients.listed(reader)
+
+    def client_revoke(self, name: str) -> bool:
+        """Whether there was such a client."""
+        done = self._call(lambda transaction: clients.revoke(transaction, name, time.time_ns() // 1000))
+        self._tokens.forget()
+        return done
+
+    def audit(self, access: Access) -> None:
+        """Keep an access: durable within 100 ms and at close. BUSY when none could be kept for long."""
+        self._audit.add(audit.row(access, time.time_ns() // 1000))
+
+    def audit_rows(self, limit: int = 100, before: int | None = None) -> Sequence[AuditRow]:
+        """Accesses, newest first; ``before``: a time in µs."""
+        self._audit.flush()
+        return audit.rows(self._database.read_audit, limit, before)
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes, made once for this database and the same in every process: for signing."""
+        row, sql = f"secret:{name}", "SELECT value FROM meta WHERE name = ?"
+        with self._database.read() as reader:
+            found = reader.one(sql, (row,))
+
+        def make(transaction: Transaction) -> str:
+            transaction.insert("meta", ("name", "value"), [(row, random.token_hex(32))], ignore=True)
+            kept = transaction.one(sql, (row,))
+            assert kept is not None
+            return kept[0]
+        return bytes.fromhex(found[0] if found else self._call(make))
+
+    def counts(self) -> dict[str, Any]:
+        """How many of what: ``resources`` by type, ``inbox`` by status, ``studies``, ``instances``, ``persons``, ``bytes``."""
+        until, counted = self._counts
+        if until < time.monotonic():
+            with self._database.read() as reader:
+                counted = _counted(reader)
+            counted["bytes"] = self._database.size()
+            self._counts = (time.monotonic() + _COUNTED, counted)
+        return counted
+
+    # ---------------------------------------------------------------- index
+
+    def reindex(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Make every index row anew; returns how many resources. Goes on where a killed one stopped."""
+        done = reindexing.run(self._database, self.codec, self._call, progress or (lambda done, total: None))
+        self._state = (0.0, True)
+        self._call(lambda transaction: self._seen.clear())
+        return done
+
+    def _require_index(self) -> None:
+        until, whole = self._state
+        if until < time.monotonic():
+            with self._database.read() as reader:
+                whole = reindexing.whole(reader)
+            self._state = (time.monotonic() + _STATE, whole)
+        if not whole:
+            raise busy("the search index is being rebuilt")
+
+    # ---------------------------------------------------------------- institutions, dictionaries
+
+    def institution_number(self, slug: str) -> int:
+        """The number of an institution in the tables (``idx_resource.institution``); -1: it has no data."""
+        return self._number(slug)
+
+    def _number(self, slug: str) -> int:
+        """The number of an institution's slug; -1 for one without data, and for none at all."""
+        if not slug:
+            return -1
+        if slug not in self._institutions:
+            with self._database.read() as reader:
+                self._load_institutions(reader)
+        return self._institutions.get(slug, -1)
+
+    def _slug(self, number: int) -> str:
+        if number not in self._slugs:
+            with self._database.read() as reader:
+                self._load_institutions(reader)
+        return self._slugs.get(number, "")
+
+    def _load_institutions(self, reader: Reader) -> None:
+        for number, slug in reader.all("SELECT number, slug FROM institution"):
+            self._slugs[number] = slug
+            self._institutions[slug] = number
+
+    def _institution(self, transaction: Transaction, slug: str) -> int:
+        """In a writing transaction: a new institution gets a number."""
+        number = self._institutions.get(slug)
+        if number is None:
+            row = transaction.one("SELECT number FROM institution WHERE slug = ?", (slug,))
+            if row is None:
+                number = transaction.next("institution")[0]
+                transaction.insert("institution", ("number", "slug"), [(number, slug)])
+                return number  # remembered when it is read back, after the commit
+            number = row[0]
+            self._slugs[number], self._institutions[slug] = slug, number
+        return number
+
+    def _dictionary(self, number: int) -> bytes | None:
+        with self._database.read() as reader:
+            row = reader.one("SELECT data FROM dictionary WHERE number = ?", (number,))
+        return bytes(row[0]) if row else None
+
+    def _newest_dictionary(self, kind: str) -> tuple[int, int]:
+        with self._database.read() as reader:
+            row = reader.one("SELECT stage, number FROM dictionary WHERE kind = ? ORDER BY stage DESC LIMIT 1", (kind,))
+        return (row[0], row[1]) if row else (0, 0)
+
+    def _add_dictionary(self, kind: str, stage: int, data: bytes) -> int:
+        def add(transaction: Transaction) -> int:
+            row = transaction.one("SELECT number FROM dictionary WHERE kind = ? AND stage = ?", (kind, stage))
+            if row is None:
+                number = transaction.next("dictionary")[0]
+                transaction.insert("dictionary", ("number", "kind", "stage", "data"), [(number, kind, stage, data)])
+                return number
+            return row[0]
+        return self._call(add)
+
+
+@lru_cache(maxsize=4096)
+def _view(caller: Caller, resource_type: str) -> str | None:
+    """The institution whose data alone this caller reads of a type, None: of all; FORBIDDEN where it may not read."""
+    caller.require("r", resource_type)
+    return caller.sees(resource_type, "r")
+
+
+def _counted(reader: Reader) -> dict[str, Any]:
+    def one(sql: str) -> int:
+        row = reader.one(sql)
+        return row[0] if row and row[0] else 0
+    statuses = dict(reader.all("SELECT status, count(*) FROM inbox WHERE status <> 1 GROUP BY status"))
+    statuses[inbox.STORED] = one("SELECT count(*) FROM inbox") - sum(statuses.values())
+    return {
+        "resources": {types.name_of(n): count for n, count in
+                      reader.all("SELECT type, count(*) FROM resource GROUP BY type ORDER BY type")},
+        "inbox": {name: statuses.get(n, 0) for n, name in enumerate(inbox.STATUSES)},
+        "persons": one("SELECT count(DISTINCT person) FROM patient_person"),
+        "studies": one("SELECT count(*) FROM study"),
+        "instances": one("SELECT count(*) FROM instance"),
+        "institutions": one("SELECT count(*) FROM institution") - 1,
+        "clients": one("SELECT count(*) FROM client WHERE revoked IS NULL"),
+        "unmapped": one("SELECT count(*) FROM unmapped"),
+    }
