@@ -21,6 +21,9 @@ import psutil
 from bench.messages import HOSPITAL
 
 
+BIN = Path(sys.executable).parent  # where `huren` is installed
+
+
 def free_port() -> int:
     """A port that nothing listens on."""
     with socket.socket() as s:
@@ -91,6 +94,46 @@ def running(database_url: str = "", data: Path | None = None, **more: str) -> It
             process.kill()
         if data is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def demo(data: Path) -> Iterator[Gateway]:
+    """`huren serve --demo` on free ports, after its examples were sent."""
+    http, mllp, dimse = free_port(), free_port(), free_port()
+    env = {k: v for k, v in os.environ.items() if not k.startswith("HUREN_")} | {
+        "HUREN_DATA": str(data), "HUREN_HTTP": f"127.0.0.1:{http}", "HUREN_MLLP": f"127.0.0.1:{mllp}",
+        "HUREN_DIMSE": f"127.0.0.1:{dimse}"}
+    log = data / "serve.log"
+    began = time.perf_counter()
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-m", "gateway", "serve", "--demo"], env=env, stdout=out, stderr=out)
+    try:
+        _wait_ready(process, http, (mllp, dimse), log)
+        g = Gateway(process, data, http, mllp, dimse, "", time.perf_counter() - began, log)
+        _wait_settled(g)
+        yield g
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait_settled(g: Gateway) -> None:
+    """Until the number of studies and reports has stood still for a second."""
+    last, since, until = "", time.perf_counter(), time.perf_counter() + 60
+    while time.perf_counter() < until:
+        counts = []
+        for kind in ("ImagingStudy", "DiagnosticReport"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{g.http}/fhir/{kind}?_summary=count") as answer:
+                counts.append(answer.read().decode().partition('"total":')[2][:5])
+        if (said := " ".join(counts)) != last or said.startswith("0"):
+            last, since = said, time.perf_counter()
+        elif time.perf_counter() - since > 1.5:
+            return
+        time.sleep(0.1)
+    raise SystemExit("the demo's examples did not settle within 60 s")
 
 
 def _wait_ready(process: subprocess.Popen[bytes], http: int, ports: tuple[int, ...], log: Path) -> None:
