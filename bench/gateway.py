@@ -20,7 +20,6 @@ import psutil
 
 from bench.messages import HOSPITAL
 
-
 BIN = Path(sys.executable).parent  # where `huren` is installed
 
 
@@ -106,7 +105,8 @@ def demo(data: Path) -> Iterator[Gateway]:
     log = data / "serve.log"
     began = time.perf_counter()
     with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "gateway", "serve", "--demo"], env=env, stdout=out, stderr=out)
+        command = [sys.executable, "-m", "gateway", "serve", "--demo"]
+        process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
     try:
         _wait_ready(process, http, (mllp, dimse), log)
         g = Gateway(process, data, http, mllp, dimse, "", time.perf_counter() - began, log)
