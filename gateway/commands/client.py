@@ -7,6 +7,7 @@ import click
 from gateway.caller import check_scope
 from gateway.commands.opening import local_time, opened, table
 from gateway.config import Settings
+from gateway.errors import Category, GatewayError
 
 
 @click.group()
@@ -49,5 +50,7 @@ def list_(settings: Settings) -> None:
 def revoke(settings: Settings, name: str) -> None:
     """NAME's token is refused from now on."""
     with opened(settings) as store:
-        store.client_revoke(name)
+        known = store.client_revoke(name)
+    if not known:
+        raise GatewayError(Category.NOT_FOUND, f"there is no client '{name}'; `huren client list` shows them")
     click.echo(f"{name} is revoked")

@@ -53,7 +53,7 @@ def signs(settings: Settings) -> Iterator[Sign]:
     yield _settings()
     yield _clock(settings)
     yield from _disk(settings)
-    yield _database(settings)
+    yield from _database(settings)
     yield from _adapters(settings)
     for name in ("http", "mllp", "dimse"):
         yield _port(settings, name)
@@ -87,18 +87,28 @@ def _disk(settings: Settings) -> Iterator[Sign]:
         yield Sign("ok" if free >= _SOME_DISK else "note", "disk", said)
 
 
-def _database(settings: Settings) -> Sign:
+def _database(settings: Settings) -> Iterator[Sign]:
+    from gateway.store import migrations
+
     kind = settings.database.split(":")[0].split("+")[0]
-    if kind == "sqlite" and not (settings.data / "huren.sqlite").exists() and not settings.database_url:
-        return Sign("note", "database", f"{kind}: not made yet; `huren serve` or `huren migrate` makes it")
+    if kind == "sqlite" and not settings.database_url and not (settings.data / "huren.sqlite").exists():
+        yield Sign("note", "database", f"{kind}: not made yet; `huren serve` or `huren migrate` makes it")
+        return
     try:
         with opened(settings) as store:
             counts = store.counts()
     except GatewayError as error:
-        return Sign("bad", "database", f"{kind}: {error.message}")
+        yield Sign("bad", "database", f"{kind}: {error.message}")
+        return
     except Exception as error:  # whatever a driver raises: this is the place to tell it
-        return Sign("bad", "database", f"{kind}: {type(error).__name__}: {str(error).splitlines()[0]}")
-    return Sign("ok", "database", f"{kind}: " + ", ".join(f"{k} {v}" for k, v in counts.items() if isinstance(v, int)))
+        yield Sign("bad", "database", f"{kind}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+        return
+    yield Sign("ok", "database", f"{kind}, schema {migrations.newest()}: {sum(counts['resources'].values())} resources of "
+               f"{counts['persons']} persons and {counts['institutions']} institutions, {counts['instances']} images")
+    if waiting := counts["inbox"]["quarantined"]:
+        yield Sign("note", "inbox", f"{waiting} in quarantine; `huren inbox list --status quarantined` says why")
+    if counts["unmapped"]:
+        yield Sign("note", "codes", f"{counts['unmapped']} local codes are not mapped; add them to codes.csv")
 
 
 def _adapters(settings: Settings) -> Iterator[Sign]:

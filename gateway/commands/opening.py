@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(settings: Settings, *, migrate: bool = False) -> Iterator[Store]:
+def opened(settings: Settings, *, migrate: bool = False, reindex: bool = False) -> Iterator[Store]:
     """The store, closed again at the end; INVALID says `huren migrate` where the schema is another one."""
     from gateway.store import open_store
 
     if settings.database.startswith("sqlite"):
         settings.data.mkdir(parents=True, exist_ok=True)
-    store = open_store(settings, migrate=migrate)
+    store = open_store(settings, migrate, reindex=reindex)
     try:
         yield store
     finally:
