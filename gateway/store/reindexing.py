@@ -36,7 +36,7 @@ def adopt_if_empty(connection: sa.Connection) -> None:
     """A database without resources takes this program's index definition at once."""
     if _stored(connection, "index") == fingerprint():
         return
-    if connection.execute(sa.text("SELECT count(*) FROM (SELECT pk FROM resource LIMIT 1) AS some")).scalar() == 0:
+    if connection.execute(sa.text("SELECT count(*) FROM (SELECT pk FROM resource LIMIT 1) AS first")).scalar() == 0:
         _make_tables(connection)
         for name in ("index", "index:building", "index:done"):
             connection.execute(sa.text("DELETE FROM meta WHERE name = :n"), {"n": name})
