@@ -6,6 +6,7 @@ The number of the resident identity card (GB 11643) holds region, birth date, or
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import date
 from typing import Any
@@ -22,11 +23,15 @@ NATIONAL_ID_ALIASES = frozenset(("2.16.156.10011.1.3", "oid:2.16.156.10011.1.3",
 #: identifier has no system of its own.
 _TYPE = ("http://terminology.hl7.org/CodeSystem/v2-0203", "NNCHN")
 
+#: Provinces of GB/T 2260, and the permits of residents from Hong Kong, Macao (81, 82) and Taiwan (71, 83).
+_FORM = re.compile(r"(?:1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3])[0-9]{15}[0-9X]", re.ASCII).fullmatch
+_EARLIEST = 1880  # nobody living was born before; 1111-11-11 is a filler
+
 
 def national_keys(patient: dict[str, Any], on: date | None = None) -> list[str]:
     """The Patient's national identifiers as stable keys ``system|number``; equal keys mean one person.
 
-    Left out: a number whose check digit, region or date is wrong; one that contradicts the Patient's own ``birthDate``
+    Left out: a number whose check digit, province or date is wrong; one that contradicts the Patient's ``birthDate``
     (as precise as that is) or ``gender``; ``use`` = ``old``; a period that has not begun or has ended ``on`` that day
     (without ``on``, a period with any end counts as ended: rather two persons than two people in one). A Patient with
     two different valid numbers has none: one of them is somebody else's. Name and birth date never make a key.
@@ -41,14 +46,19 @@ def normalised(value: Any) -> str:
     """The valid 18-character number in ASCII with an upper-case X, or an empty string.
 
     Full-width characters, spaces and hyphens are understood. The 15-digit numbers of before 1999 have no check digit
-    and are not accepted.
+    and are not accepted. Of the region only the province is judged: `stdnum` holds the county against the year of
+    birth, but numbers were given out from 1984 on, to people of every age, with the counties of that day.
     """
     if not isinstance(value, str):
         return ""
+    number = ric.compact(unicodedata.normalize("NFKC", value))
+    if not _FORM(number) or number[-1] != ric.calc_check_digit(number):
+        return ""
     try:
-        return ric.validate(unicodedata.normalize("NFKC", value).strip().upper())
+        born = ric.get_birth_date(number)
     except ValidationError:
         return ""
+    return number if born.year >= _EARLIEST else ""
 
 
 def is_national_system(system: str) -> bool:

@@ -222,8 +222,8 @@ def test_all_issues_of_a_check_are_reported() -> None:
     found = outcome.operation_outcome(caught.value)
     assert [issue["expression"] for issue in found["issue"]] == [["Patient.gender"], ["Patient.birthDate"]]
     assert b"Wang" not in json.dumps(found) and b"19700101" not in json.dumps(found)
-    assert (
-        caught.value.category, caught.value.where, caught.value.detail) == (Category.INVALID, "Patient.gender", "table-value")
+    error = caught.value
+    assert (error.category, error.where, error.detail) == (Category.INVALID, "Patient.gender", "table-value")
 
 
 def test_nothing_to_report_is_information() -> None:

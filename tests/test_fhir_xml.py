@@ -52,7 +52,8 @@ def test_elements_stand_in_the_order_of_the_base_definition() -> None:
     given_ = {"resourceType": "Patient", "birthDate": "1970-01-01", "_birthDate": {"id": "b"}, "active": True,
               "extension": [{"valueDecimal": json.number("1.50"), "url": "http://x", "id": "e"}], "id": "p",
               "name": [{"given": ["a", "b"], "family": "c"}]}
-    assert xml.to_xml(given_) == (b'<?xml version="1.0" encoding="UTF-8"?><Patient xmlns="http://hl7.org/fhir"><id value="p"/>'
+    assert xml.to_xml(given_) == (b'<?xml version="1.0" encoding="UTF-8"?><Patient xmlns="http://hl7.org/fhir">'
+            b'<id value="p"/>'
             b'<extension id="e" url="http://x"><valueDecimal value="1.50"/></extension><active value="true"/>'
             b'<name><family value="c"/><given value="a"/><given value="b"/></name>'
             b'<birthDate id="b" value="1970-01-01"/></Patient>')
