@@ -15,11 +15,15 @@ class Codes:
 
     _KNOWN = {"WBC": ("THM001Q", "6690-2"), "HGB": ("THM003M", "718-7"), "CBC": ("P-CBC", "")}
 
-    def codings(self, local: str) -> list[dict[str, str]]:
+    def codings(self, local: str, system: str = "") -> list[dict[str, str]]:
         """The unified coding and LOINC's."""
         item, loinc = self._KNOWN.get(local, ("", ""))
         found = [{"system": ITEMS, "code": item, "display": item.lower()}] if item else []
         return found + ([{"system": "http://loinc.org", "code": loinc}] if loinc else [])
+
+    def without_item(self, local: str) -> bool:
+        """FIND is a heading, no item."""
+        return local == "FIND"
 
 
 def make_source(**changes: Any) -> Source:
@@ -32,6 +36,11 @@ def make_source(**changes: Any) -> Source:
 MSH = "MSH|^~\\&|LIS|H1|GW|R|20240102103000||ORU^R01^ORU_R01|M1|P|2.5.1||||||UNICODE UTF-8"
 PID = "PID|1||P1^^^H1^MR||王^小明||19800229|M"
 OBR = "OBR|1|PL1|F1|CBC^血常规^L|||20240102080000|||||||||||||||20240102100000||HM|F"
+
+
+def segment(name: str, fields: dict[int, str]) -> str:
+    """A segment of numbered fields."""
+    return "|".join([name, *(fields.get(at, "") for at in range(1, max(fields) + 1))])
 
 
 def text(*segments: str) -> str:

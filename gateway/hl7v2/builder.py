@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from gateway.errors import GatewayError
@@ -11,6 +12,8 @@ from gateway.hl7v2.message import Message, Part, Segment
 from gateway.source import Change, Conversion, Resource, Source, Unmapped
 
 Reference = dict[str, Any]
+#: Code of an OBX that points to a DICOM study (IHE RAD TF-2 4.28): no test, so never an unmapped one.
+DICOM_STUDY = "113014"
 
 
 class Builder:
@@ -25,6 +28,7 @@ class Builder:
         self.conversion = Conversion()
         self.people: dict[str, Reference | None] = {}  # XCN as sent → its reference: every OBX may name the same
         self._units: dict[str, dict[str, str]] = {}
+        self._keys: Counter[str] = Counter()
         self._seen: set[str] = set()
 
     def resource(self, resource_type: str, key: str) -> Resource:
@@ -44,9 +48,11 @@ class Builder:
             self.conversion.changes.append(Change(resource, as_of, on_older))
         return {"reference": reference}
 
-    def has(self, reference: str) -> bool:
-        """Whether the message gave this resource already."""
-        return reference in self._seen
+    def distinct(self, key: str) -> str:
+        """The key, with its ordinal from the second time on that the message uses it."""
+        self._keys[key] += 1
+        count = self._keys[key]
+        return f"{key}|{count}" if count > 1 else key
 
     def units(self, obx: Segment) -> dict[str, str]:
         """OBX-6 as unit, system and code; a message has few different ones."""
@@ -118,7 +124,7 @@ class Builder:
             mapped = mapped or mapped_beside
         if "coding" in concept and len(concept["coding"]) > 1:
             concept["coding"] = _unique(concept["coding"])
-        if not mapped:
+        if not mapped and local != DICOM_STUDY:
             self.unmapped(Unmapped(kind, local, text, unit, f"{segment.name}-{field}"))
         return concept, local or text
 

@@ -7,13 +7,12 @@ preliminary, final and corrected results are versions of the same resources.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import tables, timestamps
-from gateway.hl7v2.builder import Builder, Reference, text_of
+from gateway.hl7v2.builder import DICOM_STUDY, Builder, Reference, text_of
 from gateway.hl7v2.datatypes import codeable, entity_identifier, entity_system
 from gateway.hl7v2.message import Part, Segment
 from gateway.hl7v2.people import named_person, performing_organization, practitioner
@@ -65,7 +64,6 @@ class Report(NamedTuple):
     category: str  # "laboratory", "imaging" or ""
     effective: dict[str, Any]
     specimen: Reference | None
-    repeats: Counter[str]
     forms: list[dict[str, Any]]
     studies: list[Reference]
 
@@ -81,9 +79,7 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     number = filler or placer
     assert number is not None
     key = f"{entity_system(number, 'filler' if filler else 'placer', source)}|{number.get(1)}|{code}"
-    reference = f"DiagnosticReport/{source.id_for('DiagnosticReport', key)}"
-    if builder.has(reference):  # the same number and code again in one message
-        key = f"{key}|{obr.sequence}"
+    key = builder.distinct(key)  # the same number and code may come again in one message
     as_of = _as_of(obr, builder)
     status = _status(obr, 25, tables.REPORT_STATUS, builder)
     request = _add_request(order, subject, builder, concept, code, placer, filler, status, as_of)
@@ -91,7 +87,7 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     specimens, collected = add_specimens(order.specimens, obr, key, category != "imaging", subject.patient, as_of,
                                          builder)
     report = Report(key, as_of, category, builder.period(obr, 7, 8, "effective") or collected,
-                    specimens[0] if len(specimens) == 1 else None, Counter(), [], [])
+                    specimens[0] if len(specimens) == 1 else None, [], [])
     results = [add_observation(result, report, subject, builder) for result in order.results]
     made = builder.resource("DiagnosticReport", key)
     if notes := _notes([*order.notes, *subject.notes]):
@@ -229,11 +225,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     key = f"{report.key if report else subject.key}|{code}|{sub_id}"
     if report is None:
         key = f"{key}|{obx.get(14)}"
-    else:
-        report.repeats[key] += 1
-        if (ordinal := report.repeats[key]) > 1:
-            key = f"{key}|{ordinal}"
-    made = builder.resource("Observation", key)
+    made = builder.resource("Observation", builder.distinct(key))
     values = values_of(obx, units, source)
     if extension := _extensions(obx, sub_id, values, builder):
         made["extension"] = extension
@@ -320,6 +312,6 @@ def _extensions(obx: Segment, sub_id: str, values: list[Value], builder: Builder
 def _enclose(obx: Segment, values: list[Value], report: Report, builder: Builder) -> None:
     """Documents go to the report's presentedForm; a DICOM study (113014, IHE RAD) to its imagingStudy."""
     report.forms.extend(value for name, value in values if name == "valueAttachment")
-    if obx.get(3) == "113014" and (uid := obx.get(5) or obx.get(5, 2)):
+    if obx.get(3) == DICOM_STUDY and (uid := obx.get(5) or obx.get(5, 2)):
         report.studies.append({"reference": f"ImagingStudy/{builder.source.id_for('ImagingStudy', uid)}",
                                "identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}})
