@@ -56,7 +56,9 @@ def cli(ctx: click.Context) -> None:
         ctx.obj = config.load()
     except GatewayError as error:
         raise click.UsageError(error.message) from None
-    logging.basicConfig(level=ctx.obj.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    # The log lines of a gateway are for its log; a command tells people itself what it did.
+    level = ctx.obj.log_level.upper() if ctx.invoked_subcommand == "serve" else "WARNING"
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s",
                         stream=sys.stderr)
     logging.getLogger("pynetdicom").setLevel(logging.ERROR)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it quotes the values that it finds odd

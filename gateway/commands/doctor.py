@@ -103,7 +103,8 @@ def _database(settings: Settings) -> Iterator[Sign]:
     except Exception as error:  # whatever a driver raises: this is the place to tell it
         yield Sign("bad", "database", f"{kind}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
         return
-    yield Sign("ok", "database", f"{kind}, schema {migrations.newest()}: {sum(counts['resources'].values())} resources of "
+    resources = sum(counts["resources"].values())
+    yield Sign("ok", "database", f"{kind}, schema {migrations.newest()}: {resources} resources of "
                f"{counts['persons']} persons and {counts['institutions']} institutions, {counts['instances']} images")
     if waiting := counts["inbox"]["quarantined"]:
         yield Sign("note", "inbox", f"{waiting} in quarantine; `huren inbox list --status quarantined` says why")

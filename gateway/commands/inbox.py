@@ -36,8 +36,8 @@ def list_(settings: Settings, status: str | None, limit: int, before: int | None
     for row in found:
         receipt = row.receipt or Receipt(row.id)
         rows.append((str(row.id), local_time(settings, row.received), row.status,
-                     row.institution or row.facility or "-", row.message_type or "-", row.control_id or "-", receipt.category or "-", receipt.where or "-",
-                     receipt.message or receipt.remark))
+                     row.institution or row.facility or "-", row.message_type or "-", row.control_id or "-",
+                     receipt.category or "-", receipt.where or "-", receipt.message or receipt.remark))
     table(("id", "received", "status", "institution", "type", "control id", "category", "place", "sentence"), rows)
 
 

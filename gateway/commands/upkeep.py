@@ -25,7 +25,8 @@ def reindex(settings: Settings) -> None:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with opened(settings, reindex=True) as store, Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with opened(settings, reindex=True) as store, bar:
         task = bar.add_task("reindex", total=None)
         done = store.reindex(lambda finished, total: bar.update(task, completed=finished, total=total))
     click.echo(f"{done} resources indexed anew")
