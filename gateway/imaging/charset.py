@@ -116,9 +116,9 @@ class Charset:
 
     def _guesses(self, raw: bytes) -> list[str]:
         """What to try when neither the header nor the manifest helps: GB 2312, where every high run is its pairs."""
-        if self._first == "utf_8" or self._first is None and all(_HAN_PAIRS.match(run) for run in _HIGH_RUN.findall(raw)):
-            return ["gb18030"]
-        return []
+        if self._first is None and not all(_HAN_PAIRS.match(run) for run in _HIGH_RUN.findall(raw)):
+            return []
+        return ["gb18030"] if self._first in (None, "utf_8") else []
 
     def _last_resort(self, raw: bytes, single: str | None) -> str:
         """Nothing fitted: a value cut off in the middle of a character, or a wrong label."""

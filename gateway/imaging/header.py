@@ -67,13 +67,27 @@ def read_header(source: bytes | BinaryIO, charset: str | None = None, transfer_s
     return facts
 
 
+def header_length(source: bytes | BinaryIO, transfer_syntax: str = "") -> int:
+    """How many bytes stand before the pixel data; all where there is none, or where it is deflated with the rest.
+
+    MALFORMED as in ``read_header``.
+    """
+    reader = _Reader(source)
+    meta, start = reader.meta(bare=bool(transfer_syntax))
+    declared = str(meta.get("TransferSyntaxUID") or transfer_syntax)
+    whole = reader.size
+    reader.begin(start, declared)
+    reader.data_set(None)
+    return whole if declared == DEFLATED_LE or reader.pixels_at is None else reader.pixels_at
+
+
 class _Reader:
     """A window over the object, and the walk over its elements."""
 
     def __init__(self, source: bytes | BinaryIO) -> None:
         if isinstance(source, bytes):
             self._file: BinaryIO | None = None
-            self._data, self._base, self._size = source, 0, len(source)
+            self._data, self._base, self.size = source, 0, len(source)
         else:
             self._use(source)
         self._explicit, self._big = True, False
@@ -81,7 +95,7 @@ class _Reader:
 
     def _use(self, file: BinaryIO) -> None:
         self._file = file
-        self._size = file.seek(0, 2)
+        self.size = file.seek(0, 2)
         file.seek(0)
         self._data, self._base = file.read(_WINDOW), 0
 
@@ -97,7 +111,7 @@ class _Reader:
         offset = pos - self._base
         if offset >= 0 and offset + length <= len(self._data):
             return offset
-        if pos + length > self._size or self._file is None:
+        if pos + length > self.size or self._file is None:
             raise _malformed("the object ends in the middle of an element; send it whole", tag)
         self._file.seek(pos)
         self._data, self._base = self._file.read(max(length, _WINDOW)), pos
@@ -107,12 +121,12 @@ class _Reader:
 
     def meta(self, bare: bool) -> tuple[Facts, int]:
         """The File Meta Information (PS3.10 7.1) and where the data set starts; ``bare``: there need be none."""
-        if self._size < 8:
+        if self.size < 8:
             raise _malformed("this is no DICOM object: it has less than one element")
-        prefixed = self._size >= 140 and self._data[128:132] == b"DICM"
+        prefixed = self.size >= 140 and self._data[128:132] == b"DICM"
         pos = 132 if prefixed else 0
         facts: Facts = {}
-        while pos + 8 <= self._size:
+        while pos + 8 <= self.size:
             offset = self._at(pos, 8)
             if self._data[offset:offset + 2] != b"\x02\x00":
                 break
@@ -131,7 +145,7 @@ class _Reader:
             self._inflate(pos)
             pos = 0
         self._start = pos
-        if pos + 8 > self._size:
+        if pos + 8 > self.size:
             raise _malformed("the object has no data set")
         offset = self._at(pos, 8)
         head = self._data[offset:offset + 8]
@@ -147,8 +161,8 @@ class _Reader:
         """PS3.5 A.5: a deflated data set is opened as far as a header may reach."""
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         out = BytesIO()
-        while pos < self._size and out.tell() < MAX_INFLATED and not inflater.eof:
-            length = min(_WINDOW, self._size - pos)
+        while pos < self.size and out.tell() < MAX_INFLATED and not inflater.eof:
+            length = min(_WINDOW, self.size - pos)
             offset = self._at(pos, length)
             pos += length
             try:
@@ -156,12 +170,13 @@ class _Reader:
             except zlib.error:
                 raise _malformed("the deflated data set cannot be opened") from None
         self._whole = inflater.eof
-        self._file, self._data, self._base, self._size = None, out.getvalue(), 0, out.tell()
-        if not self._whole and self._size < MAX_INFLATED:
+        self._file, self._data, self._base, self.size = None, out.getvalue(), 0, out.tell()
+        if not self._whole and self.size < MAX_INFLATED:
             raise _malformed("the deflated data set ends too early; send it whole")
 
     _whole = True  # False: what follows the inflated part is not known
     _start = 0
+    pixels_at: int | None = None
 
     def _element(self, pos: int, explicit: bool) -> tuple[int, bytes, int, int]:
         """Tag, VR (empty when implicit), length and place of the value (PS3.5 7.1)."""
@@ -181,18 +196,19 @@ class _Reader:
         facts: Facts = {}
         charset = Charset((), known)
         pos = self._start
-        while pos + 8 <= self._size:
+        while pos + 8 <= self.size:
             tag, vr, length, value_at = self._element(pos, self._explicit)
             if tag in _PIXEL_DATA or (tag > LAST and length == _UNDEFINED) or tag == 0xFFFCFFFC:
-                if length != _UNDEFINED and value_at + length > self._size and self._whole and tag != 0xFFFCFFFC:
+                if length != _UNDEFINED and value_at + length > self.size and self._whole and tag != 0xFFFCFFFC:
                     raise _malformed("the object ends inside its pixel data; send it whole", tag)
+                self.pixels_at = pos if tag in _PIXEL_DATA else None
                 break
             row = FACTS.get(tag)
             pos = self._take(row, tag, vr, length, value_at, facts, charset, known, 0) if row else \
                 self._skip(tag, vr, length, value_at, self._explicit, 0)
             if tag == 0x00080005:
                 charset = Charset(facts.get("SpecificCharacterSet", ()), known)
-            if pos > self._size:
+            if pos > self.size:
                 if tag > LAST and not self._whole:
                     break
                 raise _malformed("the object ends in the middle of an element; send it whole", tag)
