@@ -92,14 +92,15 @@ def loads(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def dumps(value: Any) -> bytes:
-    """Compact UTF-8 JSON in the order of the dict; decimals as they were read (see ``literal``)."""
+def dumps(value: Any, indent: bool = False) -> bytes:
+    """UTF-8 JSON in the order of the dict, compact or indented; decimals as they were read (see ``literal``)."""
+    option = orjson.OPT_INDENT_2 if indent else 0
     try:
-        return orjson.dumps(value, default=_default)
+        return orjson.dumps(value, _default, option)
     except TypeError:
         pass
     try:
-        return orjson.dumps(_big_integers(value), default=_default)
+        return orjson.dumps(_big_integers(value), _default, option)
     except orjson.JSONEncodeError as error:
         if "surrogates" in str(error):
             raise GatewayError(Category.MALFORMED, "a string holds half of a surrogate pair; send whole characters"
