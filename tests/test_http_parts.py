@@ -53,7 +53,7 @@ def test_formats_that_we_do_not_have_are_406(accept: str, parameter: str) -> Non
     """Turtle, HTML and other releases of FHIR are refused as not acceptable."""
     with pytest.raises(GatewayError) as refused:
         negotiate.accepted(accept, parameter)
-    assert 406 == answer_for(refused.value).status
+    assert answer_for(refused.value).status == 406
 
 
 @given(st.text(max_size=60), st.text(max_size=20))
@@ -62,12 +62,13 @@ def test_any_header_is_answered_or_refused(accept: str, parameter: str) -> None:
     try:
         negotiate.accepted(accept, parameter)
     except GatewayError as refused:
-        assert 406 == answer_for(refused).status
+        assert answer_for(refused).status == 406
 
 
 @pytest.mark.parametrize(("content_type", "is_xml"), [
     ("application/fhir+json", False), ("application/json; charset=UTF-8", False), ("text/xml", True),
-    ("application/fhir+xml; fhirVersion=4.0", True), ("application/fhir+json;fhirVersion=4.0;charset=\"utf-8\"", False)])
+    ("application/fhir+xml; fhirVersion=4.0", True),
+    ("application/fhir+json;fhirVersion=4.0;charset=\"utf-8\"", False)])
 def test_body_format(content_type: str, is_xml: bool) -> None:
     """The body is read as what its Content-Type says."""
     assert is_xml == negotiate.sent(content_type).xml
@@ -79,7 +80,7 @@ def test_bodies_that_we_cannot_read_are_415(content_type: str) -> None:
     """Another type, another release and another charset are unsupported media types."""
     with pytest.raises(GatewayError) as refused:
         negotiate.sent(content_type)
-    assert 415 == answer_for(refused.value).status
+    assert answer_for(refused.value).status == 415
 
 
 @pytest.mark.parametrize(("prefer", "returns", "handling"), [
@@ -98,7 +99,7 @@ def test_every_category_has_its_answer(category: Category) -> None:
     error = GatewayError(category, "say what to do", "Observation.code")
     assert category in ANSWERS
     assert 400 <= answer_for(error).status <= 599
-    assert [] == check.check(outcome_of(error))
+    assert check.check(outcome_of(error)) == []
 
 
 @pytest.mark.parametrize(("category", "detail", "status"), [
@@ -140,48 +141,49 @@ def _origin(trusted: str = "", public: str = "", http: str = "127.0.0.1:8080", *
 
 def test_forwarded_headers_of_strangers_are_not_believed() -> None:
     """Without HUREN_TRUSTED_PROXIES anybody could claim any address; the address of the connection counts."""
-    assert ("10.0.0.7", "http://127.0.0.1:8080") == _origin(
-        HTTP_X_FORWARDED_FOR="192.0.2.1", HTTP_X_FORWARDED_HOST="evil.example", HTTP_FORWARDED="for=192.0.2.1")
-    assert ("10.0.0.7", "http://127.0.0.1:8080") == _origin(trusted="10.9.0.0/16", HTTP_X_FORWARDED_FOR="192.0.2.1")
+    own = ("10.0.0.7", "http://127.0.0.1:8080")
+    assert _origin(HTTP_X_FORWARDED_FOR="192.0.2.1", HTTP_X_FORWARDED_HOST="evil.example",
+                   HTTP_FORWARDED="for=192.0.2.1") == own
+    assert _origin(trusted="10.9.0.0/16", HTTP_X_FORWARDED_FOR="192.0.2.1") == own
 
 
 def test_forwarded_headers_of_a_trusted_proxy_count() -> None:
     """The client's address, scheme and host are those that the trusted proxy saw."""
-    assert ("192.0.2.1", "https://fhir.example") == _origin(
+    assert _origin(
         trusted="10.0.0.0/8", HTTP_X_FORWARDED_FOR="192.0.2.1", HTTP_X_FORWARDED_PROTO="https",
-        HTTP_X_FORWARDED_HOST="fhir.example")
-    assert ("2001:db8::1", "https://fhir.example") == _origin(
-        trusted="10.0.0.7", HTTP_FORWARDED='for="[2001:db8::1]:4711";proto=https;host=fhir.example')
+        HTTP_X_FORWARDED_HOST="fhir.example") == ("192.0.2.1", "https://fhir.example")
+    assert _origin(
+        trusted="10.0.0.7", HTTP_FORWARDED='for="[2001:db8::1]:4711";proto=https;host=fhir.example') == ("2001:db8::1", "https://fhir.example")
 
 
 def test_what_stands_left_of_an_untrusted_hop_is_invented() -> None:
     """Addresses are read from the right, through trusted proxies only."""
-    assert "198.51.100.9" == _origin(trusted="10.0.0.0/8",
-                                     HTTP_X_FORWARDED_FOR="192.0.2.1, 198.51.100.9, 10.0.0.8")[0]
-    assert "10.0.0.8" == _origin(trusted="10.0.0.0/8", HTTP_X_FORWARDED_FOR="192.0.2.1, unknown, 10.0.0.8")[0]
+    assert _origin(trusted="10.0.0.0/8",
+                                     HTTP_X_FORWARDED_FOR="192.0.2.1, 198.51.100.9, 10.0.0.8")[0] == "198.51.100.9"
+    assert _origin(trusted="10.0.0.0/8", HTTP_X_FORWARDED_FOR="192.0.2.1, unknown, 10.0.0.8")[0] == "10.0.0.8"
 
 
 def test_the_public_url_wins() -> None:
     """HUREN_PUBLIC_URL is the base of links, whatever headers say."""
-    assert "https://fhir.example/x" == _origin(trusted="10.0.0.7", public="https://fhir.example/x/",
-                                               HTTP_X_FORWARDED_HOST="other")[1]
+    assert _origin(trusted="10.0.0.7", public="https://fhir.example/x/",
+                                               HTTP_X_FORWARDED_HOST="other")[1] == "https://fhir.example/x"
 
 
 def test_a_wildcard_listener_answers_with_the_host_that_was_asked() -> None:
     """Bound to every address there is no address of ours to give: the Host header has the client's."""
-    assert "http://gateway.local" == _origin(http="0.0.0.0:8080")[1]
+    assert _origin(http="0.0.0.0:8080")[1] == "http://gateway.local"
 
 
 def test_a_host_with_markup_is_not_taken_over() -> None:
     """A forwarded host that is no host is dropped."""
-    assert "http://127.0.0.1:8080" == _origin(trusted="10.0.0.7", HTTP_X_FORWARDED_HOST='a"><script>')[1]
+    assert _origin(trusted="10.0.0.7", HTTP_X_FORWARDED_HOST='a"><script>')[1] == "http://127.0.0.1:8080"
 
 
 def test_a_proxy_that_is_no_address_stops_the_start() -> None:
     """A typo in HUREN_TRUSTED_PROXIES must not quietly trust nobody, or everybody."""
     with pytest.raises(GatewayError) as refused:
         Proxies(Settings(trusted_proxies="10.0.0.300"))
-    assert "HUREN_TRUSTED_PROXIES" == refused.value.where
+    assert refused.value.where == "HUREN_TRUSTED_PROXIES"
 
 
 # ---------------------------------------------------------------- figures
@@ -220,4 +222,4 @@ def test_no_request_is_lost_or_counted_twice(requests: list[tuple[str, int, floa
 
 def test_label_values_are_escaped() -> None:
     """A quote, a backslash or a line end in a label does not break the text format."""
-    assert 'x{a="q\\"b\\\\c\\nd"} 1' == sample("x", 1, a='q"b\\c\nd')
+    assert sample("x", 1, a='q"b\\c\nd') == 'x{a="q\\"b\\\\c\\nd"} 1'

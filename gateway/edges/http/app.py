@@ -1,4 +1,4 @@
-"""The Flask application: who asks, what is answered, what is written down about it. The views are in their own files."""
+"""The Flask application: who asks, what is answered, what is written down about it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Request(flask.Request):
 
     max_content_length = MAX_BODY
     caller: Caller = _NOBODY
-    origin: Origin = Origin("", "")
+    asked: Origin = Origin("", "")
     wanted: negotiate.Format = negotiate.JSON
     began: float = 0.0
     #: the label of the figures and the audit row's action; ``audit``: whether an audit row is due
@@ -101,7 +101,7 @@ def create_app(settings: Settings, store: Store, figures: Figures | None = None)
     figures = figures or Figures()
     _Hooks(settings, store, figures).install(app)
     fhir.install(app, settings, store)
-    operation.install(app, settings, store, figures)
+    operation.install(app, store, figures)
     pages.install(app, settings, store)
     return app
 
@@ -126,7 +126,7 @@ class _Hooks:
         """Who asks? What needs a login has one from here on."""
         request: Request = flask.request._get_current_object()  # type: ignore[attr-defined]
         request.began = time.perf_counter()
-        request.origin = self._proxies.origin(request.environ)
+        request.asked = self._proxies.origin(request.environ)
         path = request.path
         if request.url_rule is not None:
             request.interaction = request.url_rule.endpoint.partition(":")[0]
@@ -182,7 +182,7 @@ class _Hooks:
         status = response.status_code
         if request.audit:
             self._store.audit(Access(request.caller.name, request.caller.institution, request.interaction,
-                                     request.target or request.path, status, request.origin.peer, request.persons))
+                                     request.target or request.path, status, request.asked.peer, request.persons))
         headers = response.headers
         headers["X-Content-Type-Options"] = "nosniff"
         if "Cache-Control" not in headers:

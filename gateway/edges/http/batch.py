@@ -124,6 +124,9 @@ class Bundles:
         identities = {entry.index: f"{entry.resource_type}/{entry.resource_id or uuid.uuid4()}" for entry in writes}
         bundle.resolve(entries, identities, self._conditional_references(who, writes))
         operations = [_operation(who, entry, identities[entry.index]) for entry in writes]
+        for operation in operations:
+            if isinstance(operation, Put):
+                self._store.prepare(operation)
         access = Access(who.caller.name, who.caller.institution, "transaction", _targets(writes), 200, who.peer)
         written = self._store.write(Unit(list(operations), access=access), who.caller) if operations else []
         answers: dict[int, bundle.Response] = {}
@@ -205,7 +208,7 @@ def _response(entry: Entry, done: Result, returns: str) -> bundle.Response:
 def _written(operation: Put | Delete, done: Written, returns: str) -> bundle.Response:
     if isinstance(operation, Delete):
         return bundle.Response(_status(204), etag=f'W/"{done.version}"' if done.version else "")
-    body = text_of(operation.resource, done) if returns == "representation" else None
+    body = text_of(operation, done) if returns == "representation" else None
     return bundle.Response(_status(201 if done.outcome == "created" else 200), location_of(done),
                            f'W/"{done.version}"', resource.instant(done.updated), body)
 

@@ -52,7 +52,7 @@ def install(app: Gateway, settings: Settings, store: Store) -> None:
 
 
 def _request() -> Request:
-    """The request, once it is known in which format it can be answered: nothing is done for a client that reads none."""
+    """The request, when it can be answered in a format that the client reads: else nothing is done for it."""
     request: Request = flask.request._get_current_object()  # type: ignore[attr-defined]
     environ = request.environ
     wanted_here = request.args.get("_format", "") if environ.get("QUERY_STRING") else ""
@@ -61,11 +61,11 @@ def _request() -> Request:
 
 
 def _who(request: Request) -> Who:
-    return Who(request.caller, request.origin.peer)
+    return Who(request.caller, request.asked.peer)
 
 
 def _base(request: Request) -> str:
-    return request.origin.base + "/fhir"
+    return request.asked.base + "/fhir"
 
 
 class _Fhir:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -133,8 +133,9 @@ class Interactions:
     def _put(self, who: Who, put: Put, action: str, status: int) -> Result:
         kind, identity = put.resource["resourceType"], put.resource["id"]
         access = Access(who.caller.name, who.caller.institution, action, f"{kind}/{identity}", status, who.peer)
+        self._store.prepare(put)
         [written] = self._store.write(Unit([put], access=access), who.caller)
-        return Result(201 if written.outcome == "created" else 200, text_of(put.resource, written), written.version,
+        return Result(201 if written.outcome == "created" else 200, text_of(put, written), written.version,
                       written.updated, location_of(written), audited=True)
 
     def delete(self, who: Who, resource_type: str, resource_id: str, if_match: int | None = None) -> Result:
@@ -197,8 +198,8 @@ def unchanged(result: Result, if_none_match: str, if_modified_since: str) -> boo
 
 def unsupported_condition(what: str) -> GatewayError:
     """The refusal of conditional writes and patches, which never become unconditional ones."""
-    return GatewayError(Category.UNSUPPORTED, f"{what} is not supported; read or search first, then write with If-Match",
-                        detail="conditional")
+    return GatewayError(Category.UNSUPPORTED, f"{what} is not supported; read or search first, then write with "
+                        "If-Match", detail="conditional")
 
 
 # ---------------------------------------------------------------- history pages
@@ -244,7 +245,7 @@ class HistoryPage:
         return f"{url}?{query}" if query else url
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _microseconds(text: str) -> int:
@@ -271,8 +272,7 @@ def _shown(row: Row | None) -> Result:
     if row.deleted:
         raise GatewayError(Category.NOT_FOUND, "this resource was deleted; its history shows what it was",
                            detail="gone")
-    return Result(200, text_of_row(row), row.version, row.updated, f"{row.resource_type}/{row.id}/_history/{row.version}",
-                  (row.person,) if row.person else ())
+    return Result(200, text_of_row(row), row.version, row.updated, persons=(row.person,) if row.person else ())
 
 
 def text_of_row(row: Row) -> bytes:
@@ -280,9 +280,9 @@ def text_of_row(row: Row) -> bytes:
     return resource.text(row.resource_type, row.id, row.version, row.updated, row.tail)
 
 
-def text_of(given: dict[str, Any], written: Written) -> bytes:
+def text_of(put: Put, written: Written) -> bytes:
     """The JSON text of what was just written."""
-    return resource.text(written.resource_type, written.id, written.version, written.updated, resource.tail(given))
+    return resource.text(written.resource_type, written.id, written.version, written.updated, put.prepared.tail)
 
 
 def location_of(written: Written) -> str:

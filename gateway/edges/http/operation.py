@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway import __version__
-from gateway.config import Settings
 from gateway.edges.http.app import Gateway, Response
 from gateway.edges.http.figures import Figures, family, sample
-from gateway.errors import GatewayError
+from gateway.errors import Category, GatewayError
 
 if TYPE_CHECKING:
     from gateway.store import Store
@@ -18,7 +17,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("huren.http")
 
 
-def install(app: Gateway, settings: Settings, store: Store, figures: Figures) -> None:
+#: Sums of ``Store.counts`` that are figures of their own.
+_SUMS = {"persons": "Persons.", "studies": "DICOM studies.", "instances": "DICOM objects.",
+         "institutions": "Institutions with data.", "clients": "Clients that may log in.",
+         "unmapped": "Local codes that no map knows.", "bytes": "Size of the database in bytes."}
+
+
+def install(app: Gateway, store: Store, figures: Figures) -> None:
     """Add the three routes."""
     views = _Operation(store, figures)
     app.add_url_rule("/healthz", "operation:health", views.health)
@@ -42,7 +47,7 @@ class _Operation:
     def ready(self) -> Response:
         """Whether requests can be served now: 503 names what is away."""
         problems = []
-        for name, probe in (("database", self._store.probe), ("objects", self._store.objects.probe)):
+        for name, probe in (("database", self._database), ("objects", self._objects)):
             try:
                 probe()
             except Exception as error:  # whatever it is, we are not ready
@@ -51,19 +56,38 @@ class _Operation:
                 problems.append(name)
         return _text("ready\n") if not problems else _text(f"not ready: {', '.join(problems)}\n", 503)
 
+    def _database(self) -> None:
+        """A statement in a transaction; BUSY also while the index is rebuilt. The schema was checked at the start."""
+        with self._store.reading() as connection:
+            connection.exec_driver_sql("SELECT 1")
+
+    def _objects(self) -> None:
+        """Ask for an object that is not there: the answer that it is not there is the one that we want."""
+        try:
+            self._store.objects.size("readiness/none")
+        except GatewayError as error:
+            if error.category is not Category.NOT_FOUND:
+                raise
+
     def metrics(self) -> Response:
         """Prometheus text format 0.0.4."""
-        lines = [*family("huren_info", "gauge", "The version that runs.", [sample("huren_info", 1, version=__version__)]),
-                 *self._figures.requests()]
+        info = [sample("huren_info", 1, version=__version__)]
+        lines = [*family("huren_info", "gauge", "The version that runs.", info), *self._figures.requests()]
         try:
             lines += stored(self._store.counts())
             up = 1
         except GatewayError:
             up = 0
-        lines += family("huren_database_up", "gauge", "Whether the database answered.", [sample("huren_database_up", up)])
+        lines += family("huren_database_up", "gauge", "The database answered.", [sample("huren_database_up", up)])
         return _text("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def stored(counts: Mapping[str, Any]) -> Iterator[str]:
     """The figures of the store: resources by type, messages by outcome, and what needs a look."""
-    raise NotImplementedError(counts)
+    for name, of, says in (
+            ("huren_resources", counts["resources"].items(), "Resources by type."),
+            ("huren_messages", counts["inbox"].items(), "Inbound messages by outcome.")):
+        label = "type" if name == "huren_resources" else "status"
+        yield from family(name, "gauge", says, [sample(name, value, **{label: key}) for key, value in of])
+    for key, says in _SUMS.items():
+        yield from family(f"huren_{key}", "gauge", says, [sample(f"huren_{key}", counts[key])])

@@ -69,7 +69,7 @@ class Proxies:
             peer = address
             if not self._trusts(address):
                 break
-        if self._public or not host or not _HOST >= set(host):
+        if self._public or not host or not set(host) <= _HOST:
             return Origin(peer, self._base)
         return Origin(peer, f"{scheme if scheme in ('http', 'https') else 'http'}://{host}")
 

@@ -69,7 +69,7 @@ class _Server(MPServer):
 
     place: Callable[[int], None]
 
-    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:  # type: ignore[override]
         self.place(idx)
         return super()._spawn_worker(idx, target, callback_loader)
 
@@ -82,8 +82,8 @@ def _require_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise GatewayError(Category.BUSY, f"cannot listen on {host}:{port} ({error.strerror}); stop what uses it or "
-                               "set HUREN_HTTP", "HUREN_HTTP") from None
+            raise GatewayError(Category.BUSY, f"cannot listen on {host}:{port} ({error.strerror}); stop what uses it "
+                               "or set HUREN_HTTP", "HUREN_HTTP") from None
 
 
 def _announce(pipe: int, workers: int, host: str, port: int, ready: Callable[[], None]) -> None:

@@ -1,0 +1,228 @@
+"""One person's results from all hospitals as a page shows them: days, results, courses. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+ITEM = "http://huren.example/fhir/CodeSystem/recognition-item"
+_LOINC = "http://loinc.org"
+#: v3-ObservationInterpretation → how the page marks it.
+_FLAGS = {"H": "high", "HH": "critical-high", "HU": "critical-high", "L": "low", "LL": "critical-low",
+          "LU": "critical-low", "A": "abnormal", "AA": "critical", "POS": "abnormal"}
+_TEXT = 60  # a value longer than this is a text to read, not a cell of a table
+
+
+@dataclass(slots=True)
+class Result:
+    """One Observation as a row."""
+
+    name: str
+    value: str
+    unit: str = ""
+    reference: str = ""
+    flag: str = ""
+    text: bool = False
+
+
+@dataclass(slots=True)
+class Entry:
+    """A report or a study on the time line."""
+
+    kind: str  # "lab", "imaging" or "study"
+    title: str
+    institution: str
+    when: str  # HH:MM, or empty
+    status: str
+    url: str
+    conclusion: str = ""
+    results: list[Result] = field(default_factory=list)
+    texts: list[Result] = field(default_factory=list)
+    modality: str = ""
+    series: int = 0
+    images: int = 0
+
+
+@dataclass(slots=True)
+class Day:
+    """Everything of one day, newest first."""
+
+    day: str
+    entries: list[Entry]
+
+
+@dataclass(slots=True)
+class Point:
+    """A measurement of a course, placed in a drawing of 100 × 40."""
+
+    x: float
+    y: float
+    value: str
+    day: str
+    institution: str
+    flag: str
+
+
+@dataclass(slots=True)
+class Course:
+    """One unified item over time; ``low`` and ``high`` are the newest reference range within the drawing."""
+
+    name: str
+    unit: str
+    points: list[Point]
+    institutions: list[str]
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def line(self) -> str:
+        """The points for an SVG polyline."""
+        return " ".join(f"{p.x:.1f},{p.y:.1f}" for p in self.points)
+
+
+def institution_of(resource: Mapping[str, Any]) -> str:
+    """The slug of the hospital that a resource comes from: ``meta.source`` is ``urn:huren:<slug>``."""
+    source = str((resource.get("meta") or {}).get("source", ""))
+    return source.removeprefix("urn:huren:").partition("#")[0] if source.startswith("urn:huren:") else ""
+
+
+def when_of(resource: Mapping[str, Any]) -> str:
+    """The clinically relevant time as sent."""
+    period = resource.get("effectivePeriod") or {}
+    return str(resource.get("effectiveDateTime") or period.get("start") or resource.get("started")
+               or resource.get("issued") or "")
+
+
+def label(concept: Mapping[str, Any] | None) -> str:
+    """What people call a concept: the unified display, else its text, else any display or code."""
+    concept = concept or {}
+    codings = concept.get("coding") or []
+    for coding in codings:
+        if coding.get("system") == ITEM and coding.get("display"):
+            return str(coding["display"])
+    shown = concept.get("text") or next((c["display"] for c in codings if c.get("display")), "")
+    return str(shown or next((c["code"] for c in codings if c.get("code")), ""))
+
+
+def days(reports: Iterable[dict[str, Any]], studies: Iterable[dict[str, Any]],
+         observations: Mapping[str, dict[str, Any]]) -> list[Day]:
+    """The time line, newest day first. ``observations`` by their reference ``Observation/id``."""
+    rows = [(when_of(r), _report(r, observations)) for r in reports] + [(when_of(s), _study(s)) for s in studies]
+    rows.sort(key=lambda row: (row[0], row[1].title), reverse=True)
+    found: dict[str, list[Entry]] = {}
+    for when, entry in rows:
+        found.setdefault(when[:10], []).append(entry)
+    return [Day(day, entries) for day, entries in found.items()]
+
+
+def _report(report: dict[str, Any], observations: Mapping[str, dict[str, Any]]) -> Entry:
+    categories = {c.get("code") for concept in report.get("category", ()) for c in concept.get("coding", ())}
+    results = [result_of(o) for r in report.get("result", ()) if (o := observations.get(r.get("reference", "")))
+               and not _is_identifier(o)]
+    return Entry("imaging" if categories & {"RAD", "IMG", "RUS", "CT", "NMR"} else "lab", label(report.get("code")),
+                 institution_of(report), when_of(report)[11:16], report.get("status", ""),
+                 f"/fhir/DiagnosticReport/{report['id']}", report.get("conclusion", ""),
+                 [r for r in results if not r.text], [r for r in results if r.text])
+
+
+def _is_identifier(observation: Mapping[str, Any]) -> bool:
+    """The UID of the study (DCM 113014) is a link to a machine, nothing to read."""
+    return any(c.get("code") == "113014" for c in (observation.get("code") or {}).get("coding", ()))
+
+
+def _study(study: dict[str, Any]) -> Entry:
+    modality = "·".join(m.get("code", "") for m in study.get("modality", ()))
+    title = study.get("description") or label(next(iter(study.get("procedureCode", ())), None)) or modality
+    return Entry("study", title, institution_of(study), when_of(study)[11:16], study.get("status", ""),
+                 f"/fhir/ImagingStudy/{study['id']}", modality=modality, series=study.get("numberOfSeries", 0),
+                 images=study.get("numberOfInstances", 0))
+
+
+def result_of(observation: Mapping[str, Any]) -> Result:
+    """A row of a report."""
+    value, unit = value_of(observation)
+    flags = [_FLAGS[c["code"]] for concept in observation.get("interpretation", ())
+             for c in concept.get("coding", ()) if c.get("code") in _FLAGS]
+    return Result(label(observation.get("code")), value, unit, _range(observation), flags[0] if flags else "",
+                  len(value) > _TEXT or "\n" in value)
+
+
+def value_of(observation: Mapping[str, Any]) -> tuple[str, str]:
+    """The value as text, and its unit."""
+    if quantity := observation.get("valueQuantity"):
+        return f"{quantity.get('comparator', '')}{number(quantity.get('value'))}", str(quantity.get("unit") or "")
+    if (concept := observation.get("valueCodeableConcept")) is not None:
+        return label(concept), ""
+    if (ratio := observation.get("valueRatio")) is not None:
+        return ":".join(number((ratio.get(part) or {}).get("value")) for part in ("numerator", "denominator")), ""
+    for name in ("valueString", "valueInteger", "valueDateTime", "valueTime", "valueBoolean"):
+        if name in observation:
+            return str(observation[name]), ""
+    return label(observation.get("dataAbsentReason")), ""
+
+
+def number(value: Any) -> str:
+    """A decimal as it was sent: 1.50 stays 1.50."""
+    return format(value, "f") if isinstance(value, Decimal) else "" if value is None else str(value)
+
+
+def _range(observation: Mapping[str, Any]) -> str:
+    for given in observation.get("referenceRange", ()):
+        low, high = (number((given.get(side) or {}).get("value")) for side in ("low", "high"))
+        if low and high:
+            return f"{low}–{high}"
+        if text := given.get("text"):
+            return str(text)[:_TEXT]
+        if low or high:
+            return f"≥ {low}" if low else f"≤ {high}"
+    return ""
+
+
+# ---------------------------------------------------------------- courses
+
+def courses(observations: Iterable[dict[str, Any]], most: int = 6) -> list[Course]:
+    """Unified items with two or more numbers in one unit: those of several hospitals first, then the longest."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for observation in observations:
+        quantity = observation.get("valueQuantity") or {}
+        item = next((c["code"] for c in (observation.get("code") or {}).get("coding", ())
+                     if c.get("system") in (ITEM, _LOINC) and c.get("code")), "")
+        if item and quantity.get("value") is not None and not quantity.get("comparator") and when_of(observation) \
+                and observation.get("status") not in ("cancelled", "entered-in-error"):
+            groups.setdefault((item, quantity.get("code") or quantity.get("unit") or ""), []).append(observation)
+    found = [_course(sorted(group, key=when_of)) for group in groups.values() if len(group) > 1]
+    found.sort(key=lambda c: (-len(c.institutions), -len(c.points), c.name))
+    return found[:most]
+
+
+def _course(group: list[dict[str, Any]]) -> Course:
+    newest = group[-1]
+    values = [float(o["valueQuantity"]["value"]) for o in group]
+    bounds = [float(v) for side in ("low", "high")
+              for r in newest.get("referenceRange", ())[:1] if (v := (r.get(side) or {}).get("value")) is not None]
+    least, most = min(values + bounds), max(values + bounds)
+    span = (most - least) or 1.0
+    ordinals = [_ordinal(when_of(o)) for o in group]
+    width = (ordinals[-1] - ordinals[0]) or 1.0
+
+    def y(value: float) -> float:
+        return 36 - 32 * (value - least) / span
+
+    points = [Point(4 + 92 * (at - ordinals[0]) / width, y(value), value_of(o)[0], when_of(o)[:10],
+                    institution_of(o), result_of(o).flag)
+              for o, value, at in zip(group, values, ordinals, strict=True)]
+    ranges = newest.get("referenceRange", ())[:1]
+    low = next((y(float(r["low"]["value"])) for r in ranges if (r.get("low") or {}).get("value") is not None), None)
+    high = next((y(float(r["high"]["value"])) for r in ranges if (r.get("high") or {}).get("value") is not None), None)
+    return Course(label(newest.get("code")), value_of(newest)[1], points,
+                  list(dict.fromkeys(p.institution for p in points if p.institution)), low, high)
+
+
+def _ordinal(when: str) -> float:
+    """Days, with the time of day as a fraction; a bare year or month stands for its beginning."""
+    year, month, day = (when[:10].split("-") + ["01", "01"])[:3]
+    hours = int(when[11:13]) + int(when[14:16]) / 60 if len(when) >= 16 else 0
+    return date(int(year), int(month), int(day)).toordinal() + hours / 24
