@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from gateway import __version__, config
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, sentence_of
 
 #: Command → module, function and the line that `huren --help` shows (so that help imports nothing).
 _COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -86,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except BrokenPipeError:  # `huren inbox list | head`
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"huren: {sentence_of(error)}", err=True)
         sys.exit(1)
     sys.exit(status if isinstance(status, int) else 0)
 

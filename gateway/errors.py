@@ -35,4 +35,11 @@ class GatewayError(Exception):
         self.detail = detail
 
     def __str__(self) -> str:
-        return f"{self.category.value} {self.where}: {self.message}" if self.where else f"{self.category.value}: {self.message}"
+        place = f" {self.where}" if self.where else ""
+        return f"{self.category.value}{place}: {self.message}"
+
+
+def sentence_of(error: OSError) -> str:
+    """What the system refused, as a sentence for an operator's terminal."""
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}; check that it is there, that this user may use it, that there is room"

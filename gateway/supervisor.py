@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.config import Settings, host_port
-from gateway.errors import Category, GatewayError
+from gateway.errors import Category, GatewayError, sentence_of
 
 log = logging.getLogger("huren.supervisor")
 
@@ -137,6 +137,8 @@ class Supervisor:
             status = 0
         except GatewayError as error:
             print(f"huren {child.name}: {error.message}", file=sys.stderr)
+        except OSError as error:
+            print(f"huren {child.name}: {sentence_of(error)}", file=sys.stderr)
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
         except KeyboardInterrupt:
@@ -265,7 +267,6 @@ def require_loopback(settings: Settings) -> None:
 def _migrate(settings: Settings, ready: Callable[[], None]) -> None:
     from gateway.store import open_store
 
-    settings.data.mkdir(parents=True, exist_ok=True)
     open_store(settings, migrate=True).close()
 
 

@@ -19,8 +19,6 @@ def opened(settings: Settings, *, migrate: bool = False, reindex: bool = False) 
     """The store, closed again at the end; INVALID says `huren migrate` where the schema is another one."""
     from gateway.store import open_store
 
-    if settings.database.startswith("sqlite"):
-        settings.data.mkdir(parents=True, exist_ok=True)
     store = open_store(settings, migrate, reindex=reindex)
     try:
         yield store
