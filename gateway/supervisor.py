@@ -7,7 +7,6 @@ and starts no thread: what a child does first, it does in its own process.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import ipaddress
@@ -22,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.config import Settings, host_port
+from gateway.edges.process import die_with
 from gateway.errors import Category, GatewayError, sentence_of
 
 log = logging.getLogger("huren.supervisor")
@@ -31,7 +31,6 @@ _SHARED = ("gateway.pipeline", "gateway.store")  # what every child imports
 _DRAIN_SECONDS = 9.0  # then SIGKILL: all is over within ten
 _STEADY_SECONDS = 30.0  # a child that lived so long is started again at once
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-_PR_SET_PDEATHSIG = 1
 
 #: What a child runs: it gets the settings and calls ``ready`` when its port is open; it returns after SIGTERM.
 Run = Callable[[Settings, Callable[[], None]], None]
@@ -132,7 +131,7 @@ class Supervisor:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             self._selector.close()
-            _die_with_parent(supervisor)
+            die_with(supervisor)
             child.run(self.settings, lambda: _write(pipe))
             status = 0
         except GatewayError as error:
@@ -298,14 +297,6 @@ def _with_ports(settings: Settings, names: Sequence[str]) -> Settings:
             with socket.create_server((host or "127.0.0.1", 0)) as probe:
                 chosen[name] = f"{host}:{probe.getsockname()[1]}"
     return replace(settings, **chosen)  # type: ignore[arg-type]
-
-
-def _die_with_parent(supervisor: int) -> None:
-    """A supervisor that is killed takes its children along: nobody would start them again (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != supervisor:
-        raise SystemExit(1)
 
 
 def _write(pipe: int) -> None:

@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 
 from gateway import hl7v2
 from gateway.config import Settings, host_port
+from gateway.edges.process import bound
 from gateway.errors import Category, GatewayError
 from gateway.store.model import Receipt
 
@@ -192,7 +193,7 @@ class Listener:
         self._running = threading.BoundedSemaphore(_RUNNING)
         self._draining = False
         host, port = host_port(settings.mllp, "HUREN_MLLP")
-        self._socket = _bound(host, port)
+        self._socket = bound(host, port, "HUREN_MLLP")
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
 
     # ---------------------------------------------------------------- life
@@ -403,19 +404,6 @@ class _Held:
             self.held = size
             if self._listener._held > self._listener.limits.held_bytes:
                 raise _Stop("memory")
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM,
-                                                             flags=socket.AI_PASSIVE)[0]
-        bound = socket.socket(family, kind, proto)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError as error:
-        raise GatewayError(Category.BUSY, f"cannot listen on {host}:{port} ({error.strerror}); free it or set "
-                           "HUREN_MLLP", "HUREN_MLLP") from None
-    return bound
 
 
 def _wait(connection: socket.socket, direction: int, seconds: float) -> None:
