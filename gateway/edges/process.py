@@ -22,8 +22,8 @@ def bound(host: str, port: int, setting: str) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
-        raise GatewayError(Category.BUSY, f"cannot listen on {host}:{port} ({error.strerror}); stop what uses it or set "
-                           f"{setting}", setting) from None
+        raise GatewayError(Category.BUSY, f"cannot listen on {host}:{port} ({error.strerror}); stop what uses it "
+                           f"or set {setting}", setting) from None
     return listener
 
 
