@@ -1,7 +1,8 @@
-"""Valid R4 resources of every type, made from the element tables by a seed: the corpus of the FHIR tests."""
+"""Valid R4 resources of every type, made from the element tables by a seed, and mutations of them."""
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import Any
 
@@ -121,3 +122,48 @@ def _lawful(rng: random.Random, kind: str, made: dict[str, Any]) -> dict[str, An
         optional = [e for e in elements_of(kind).values() if e.name not in ("id", "extension", "modifierExtension")]
         _fill(rng, made, optional[0], 0, 9)
     return made
+
+
+# ---------------------------------------------------------------- mutations
+
+_ODD = ("", " ", "x", "bad  code ", "2026-02-30", "2026-11-20T08:00:00", "not base64!", "urn:uuid:x", "Patient/1", 0,
+        -1, 3000000000, True, False, None, [], {}, [None], ["x"], {"x": 1}, [[]], 1.5, json.number("1.50"),
+        json.number("1e400"), "http://a b", "\x00", "0000", "24:00:00", "a\u00a0b", "urn:oid:9.9", "http://", "::",
+        "ftp://[", {"resourceType": "Patient"}, {"resourceType": "Nope"}, {"extension": [{"url": "a"}]}, {"id": "x"},
+        [{"id": "x"}], float("nan"), "9" * 70)
+_NAMES = ("valueString", "valueQuantity", "deceasedBoolean", "status", "code", "foo", "_foo", "extension",
+          "resourceType", "fhir_comments")
+_OPERATIONS = ("drop", "odd", "odd", "odd", "rename", "wrap", "unwrap", "twice", "sibling", "add")
+
+
+def _spots(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        found.append((value, key))
+        _spots(value[key], found)
+    return found
+
+
+def mutated(resource: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    """A copy with one thing dropped, retyped, renamed, wrapped, doubled or added."""
+    resource = copy.deepcopy(resource)
+    spots = [spot for spot in _spots(resource, []) if spot != (resource, "resourceType")]
+    holder, key = rng.choice(spots or [(resource, "id")])
+    operation = rng.choice(_OPERATIONS)
+    if operation == "drop":
+        holder.pop(key, None) if isinstance(holder, dict) else holder.pop(key)
+    elif operation == "odd":
+        holder[key] = rng.choice(_ODD)
+    elif isinstance(holder, dict) and operation == "rename" and key in holder:
+        holder[rng.choice((f"{key}x", f"_{key}", key.capitalize(), *_NAMES))] = holder.pop(key)
+    elif operation == "wrap" and spots:
+        holder[key] = [holder[key]]
+    elif operation == "unwrap" and spots and isinstance(holder[key], list) and holder[key]:
+        holder[key] = holder[key][0]
+    elif operation == "twice" and spots and isinstance(holder[key], list):
+        holder[key] = holder[key] * 2
+    elif operation == "sibling" and isinstance(holder, dict):
+        holder[f"_{key}"] = rng.choice(({"id": "a"}, {"extension": [{"url": "a", "valueString": "b"}]}, [None], {},
+                                        [{"id": "a"}, None], "x"))
+    elif isinstance(holder, dict):
+        holder[rng.choice(_NAMES)] = rng.choice(_ODD)
+    return resource

@@ -7,8 +7,8 @@ import random
 from typing import Any
 
 import pytest
-from fhir_samples import make
-from hypothesis import given
+from fhir_samples import make, mutated
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import Category, GatewayError
@@ -285,3 +285,19 @@ def test_resolving_nothing_changes_nothing(kind: str, seed: int) -> None:
                                                                      UUID + "1")))
     bundle.resolve(entries, {0: f"{kind}/x", 1: "Patient/new"})
     assert json.dumps(body) == before
+
+
+@settings(max_examples=400)
+@given(st.integers(0, 2**32))
+def test_no_bundle_is_our_fault(seed: int) -> None:
+    """Whatever a client sends: a plan, or a refusal of ours; resolving never fails on what no check has seen yet."""
+    rng = random.Random(seed)
+    body = mutated(mutated(make(rng.choice(("Observation", "Patient", "Provenance")), seed % 99, 0.5), rng), rng)
+    given_ = mutated(_bundle(_entry("POST", str(body.get("resourceType")), body, UUID + "1"), *copy.deepcopy(_ALL),
+                             kind=rng.choice(("batch", "transaction"))), rng)
+    try:
+        entries = bundle.plan(given_, BASE)
+        bundle.conditional_references(entries)
+        bundle.resolve(entries, {entry.index: f"Patient/{entry.index}" for entry in entries})
+    except GatewayError as error:
+        assert (error.category, error.where[:6]) == (Category.INVALID, "Bundle")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import random
 from typing import Any
 
 import pytest
-from fhir_samples import make
-from hypothesis import given
+from fhir_samples import make, mutated
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -160,6 +161,35 @@ def test_what_r4_does_not_know_is_not_written(given_: dict[str, Any]) -> None:
     with pytest.raises(GatewayError) as caught:
         xml.to_xml(given_)
     assert Category.INVALID is caught.value.category
+
+
+@settings(max_examples=500)
+@given(_KINDS, st.integers(0, 2**32))
+def test_no_resource_is_our_fault(kind: str, seed: int) -> None:
+    """What the check accepts is written and read back; anything else is written or refused, and never breaks us."""
+    given_ = mutated(make(kind, seed % 1000), random.Random(seed))
+    try:
+        text = xml.to_xml(given_)
+    except GatewayError as error:
+        assert (error.category, bool(check.check(given_))) == (Category.INVALID, True)
+    else:
+        if not check.check(given_):
+            _same(given_, xml.from_xml(text))
+
+
+@settings(max_examples=500)
+@given(_KINDS, st.integers(0, 10**6), st.data())
+def test_no_xml_is_our_fault(kind: str, seed: int, data: st.DataObject) -> None:
+    """A document with a piece cut out or doubled is read or refused in our own words."""
+    text = xml.to_xml(make(kind, seed))
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(len(text), start + 40)))
+    try:
+        found = xml.from_xml(text[:start] + text[start:end] * data.draw(st.integers(0, 2)) + text[end:])
+    except GatewayError as error:
+        assert error.category in (Category.MALFORMED, Category.INVALID)
+    else:
+        assert found["resourceType"] in resource_types()
 
 
 def test_prefixes_comments_and_schema_locations_are_understood() -> None:

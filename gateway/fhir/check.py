@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from gateway.fhir.elements import Element, elements_of, resource_types
+from gateway.fhir.elements import Element, elements_of, is_resource_type, resource_types
 from gateway.fhir.invariants import BASE, CONTAINED, PROFILE
 from gateway.fhir.outcome import InvalidResource, Issue
 from gateway.fhir.primitives import RULES
@@ -30,7 +30,7 @@ _TARGET = re.compile(r"(?:https?://[^\s]+/)?([A-Z][A-Za-z]+)(?:/[A-Za-z0-9\-.]{1
 def check(resource: dict[str, Any], profile: bool = False) -> list[Issue]:
     """Every issue of a resource; an empty list when it is valid. ``profile`` adds what our profiles ask."""
     kind = resource.get("resourceType")
-    if type(kind) is not str or kind not in resource_types():
+    if not is_resource_type(kind):
         return [Issue("structure", "resourceType must name a resource type of R4", "")]
     problems = _resource_check(kind)(resource) or []
     if profile and not problems:
@@ -54,7 +54,7 @@ def judge(resource: dict[str, Any]) -> list[Issue]:
     from pydantic import ValidationError
 
     kind = resource.get("resourceType")
-    if type(kind) is not str or kind not in resource_types():
+    if not is_resource_type(kind):
         return [Issue("structure", "resourceType must name a resource type of R4")]
     try:
         module = importlib.import_module(f"fhir.resources.R4B.{kind.lower()}")
@@ -285,6 +285,6 @@ def _reference_check(targets: frozenset[str]) -> Check:
 
 def _any_resource(value: Any) -> list[Problem] | None:
     kind = value.get("resourceType") if type(value) is dict else None
-    if type(kind) is not str or kind not in resource_types():
+    if not is_resource_type(kind):
         return [("", "structure", "must be a resource of R4 with its resourceType")]
     return _resource_check(kind)(value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -49,6 +49,11 @@ def resource_types() -> frozenset[str]:
     """The 146 concrete resource types of R4."""
     return frozenset(name for name, table in _tables()["types"].items()
                      if table["kind"] == "resource" and not table.get("abstract"))
+
+
+def is_resource_type(name: Any) -> TypeGuard[str]:
+    """Whether any JSON value, such as a ``resourceType`` that nobody has checked, names a concrete resource type."""
+    return type(name) is str and name in resource_types()
 
 
 @cache

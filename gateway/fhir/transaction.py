@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from gateway.errors import Category, GatewayError
-from gateway.fhir.elements import elements_of, resource_types
+from gateway.fhir.elements import elements_of, is_resource_type, resource_types
 
 #: http.html#trules: the order within a transaction.
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
@@ -252,8 +252,8 @@ def _visit(value: Any, kind: str, path: str, leaf: Callable[[dict[str, Any], str
         return
     if kind == "Resource":
         kind = value.get("resourceType", "")
-        if kind not in resource_types():
-            return
+        if not is_resource_type(kind):
+            return  # the check of the resource will say so
     rows = _link_rows(kind)
     for name, item in value.items():
         sort = rows.get(name)

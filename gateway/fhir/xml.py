@@ -14,7 +14,7 @@ from lxml import etree
 
 from gateway.errors import Category, GatewayError
 from gateway.fhir import json, narrative
-from gateway.fhir.elements import Element, elements_of, resource_types
+from gateway.fhir.elements import Element, elements_of, is_resource_type
 
 FHIR = "http://hl7.org/fhir"
 _DIV = f"{{{narrative.XHTML}}}div"
@@ -41,7 +41,7 @@ def _is_attribute(kind: str, element: Element) -> bool:
 def to_xml(resource: dict[str, Any]) -> bytes:
     """The resource as FHIR XML in UTF-8; INVALID where it holds what R4 does not know (``check`` finds all of it)."""
     kind = resource.get("resourceType")
-    if kind not in resource_types():
+    if not is_resource_type(kind):
         raise _invalid("resourceType must name a resource type of R4", "resourceType")
     root = etree.Element(f"{{{FHIR}}}{kind}", nsmap=_NAMESPACES)
     _write_object(root, resource, kind, kind)
@@ -89,7 +89,7 @@ def _write_value(node: Node, element: Element, value: Any, sibling: Any, path: s
     child = etree.SubElement(node, f"{{{FHIR}}}{element.name}")
     if element.type == "Resource":
         kind = value.get("resourceType") if type(value) is dict else None
-        if kind not in resource_types():
+        if not is_resource_type(kind):
             raise _invalid("must be a resource of R4 with its resourceType", path)
         _write_object(etree.SubElement(child, f"{{{FHIR}}}{kind}"), value, kind, path)
     elif not element.primitive:
@@ -130,7 +130,7 @@ def from_xml(raw: bytes) -> dict[str, Any]:
     """
     root = _parse(raw)
     kind = _local(root, "")
-    if kind not in resource_types():
+    if not is_resource_type(kind):
         raise _invalid("the root must be a resource type of R4", "")
     return _read_resource(root, kind, kind)
 
@@ -229,7 +229,7 @@ def _read_complex(node: Node, element: Element, path: str) -> Any:
     if element.type != "Resource":
         return _read_object(node, element.type, path)
     children = list(_children(node, path))
-    if len(children) != 1 or children[0][1] not in resource_types():
+    if len(children) != 1 or not is_resource_type(children[0][1]):
         raise _invalid("must hold one resource", path)
     return _read_resource(children[0][0], children[0][1], path)
 
