@@ -169,7 +169,7 @@ class Units:
         new = _Head(head.pk if head else 0, head.person if head else 0, self._time(head),
                     put.as_of if put.as_of is not None else head.as_of if head else None,
                     head.version + 1 if head else 1, institution, prepared.dict, prepared.body, prepared,
-                    head and (head.stored or head))
+                    _stored(head))
         return new, "updated" if exists else "created"
 
     def _delete(self, delete: Delete, head: _Head | None, caller: Caller) -> tuple[_Head | None, str]:
@@ -179,7 +179,7 @@ class Units:
             return head, "absent"
         self._check_owner(caller.sees(delete.resource_type, "d"), head, delete.resource_type)
         return replace(head, updated=self._time(head), version=head.version + 1, dict=0, body=None, prepared=None,
-                       stored=head.stored or head), "deleted"
+                       stored=_stored(head)), "deleted"
 
     def _owner(self, put: Put, head: _Head | None, kind: str, caller: Caller) -> int:
         """The institution that owns the data: as put, else as before."""
@@ -321,6 +321,11 @@ def move(transaction: Transaction, codec: Codec, index: Pending, seen: set[int],
                              index_schema.bind(rows, after, pk, institution))
                 found.append((after, pk))
     transaction.many("UPDATE resource SET person = ? WHERE pk = ?", sorted(found, key=lambda row: row[1]))
+
+
+def _stored(head: _Head | None) -> _Head | None:
+    """The version that the database holds of a resource that gets another."""
+    return (head.stored or head) if head is not None and head.pk else None
 
 
 def _require_version(if_match: int | None, head: _Head | None, where: str) -> None:
