@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TextIO
 
 from gateway.config import Settings, host_port
 from gateway.edges.process import die_with
@@ -135,9 +136,9 @@ class Supervisor:
             child.run(self.settings, lambda: _write(pipe))
             status = 0
         except GatewayError as error:
-            print(f"huren {child.name}: {error.message}", file=sys.stderr)
+            _say(f"huren {child.name}: {error.message}", sys.stderr)
         except OSError as error:
-            print(f"huren {child.name}: {sentence_of(error)}", file=sys.stderr)
+            _say(f"huren {child.name}: {sentence_of(error)}", sys.stderr)
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
         except KeyboardInterrupt:
@@ -181,9 +182,9 @@ class Supervisor:
         again = child.ever_ready
         child.ready = child.ever_ready = True
         if child.opens:
-            print(f"huren: {child.name:<5} {'is back on' if again else 'listens on'} {child.opens}", flush=True)
+            _say(f"huren: {child.name:<5} {'is back on' if again else 'listens on'} {child.opens}")
         if not again and child.opens and all(c.ever_ready for c in self._children):
-            print(f"huren: ready in {time.monotonic() - self._began:.1f} s", flush=True)
+            _say(f"huren: ready in {time.monotonic() - self._began:.1f} s")
             if self._then:
                 then = self._then
                 self._task = _Child("demo", lambda settings, ready: then(settings))
@@ -207,7 +208,7 @@ class Supervisor:
     def _died(self, child: _Child, status: int) -> None:
         how = f"signal {-status}" if status < 0 else f"status {status}"
         if not child.ever_ready:
-            print(f"huren: {child.name} could not start ({how})", file=sys.stderr, flush=True)
+            _say(f"huren: {child.name} could not start ({how})", sys.stderr)
             self._failed = self._stopping = True
             return
         lived = time.monotonic() - child.began
@@ -233,7 +234,7 @@ class Supervisor:
             self._reap()
         late = [c for c in self._all() if c.pid]
         for child in late:
-            print(f"huren: {child.name} did not drain in time and is killed", file=sys.stderr, flush=True)
+            _say(f"huren: {child.name} did not drain in time and is killed", sys.stderr)
             _kill(child)
             os.waitpid(child.pid, 0)
             child.pid = 0
@@ -297,6 +298,13 @@ def _with_ports(settings: Settings, names: Sequence[str]) -> Settings:
             with socket.create_server((host or "127.0.0.1", 0)) as probe:
                 chosen[name] = f"{host}:{probe.getsockname()[1]}"
     return replace(settings, **chosen)  # type: ignore[arg-type]
+
+
+def _say(line: str, stream: TextIO | None = None) -> None:
+    """A line in one write: several processes share the terminal."""
+    stream = stream or sys.stdout
+    stream.write(line + "\n")
+    stream.flush()
 
 
 def _write(pipe: int) -> None:
