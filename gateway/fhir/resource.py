@@ -109,7 +109,7 @@ def _summarised(value: Any, element: Element | None) -> Any:
     """The Σ and mandatory parts of a value of any depth."""
     if isinstance(value, list):
         return [_summarised(item, element) for item in value]
-    if not isinstance(value, dict) or element is None or element.primitive:
+    if not isinstance(value, dict) or element is None or element.primitive or element.type == "Extension":
         return value
     kind = element.type
     if kind == "Resource":
@@ -122,4 +122,4 @@ def _summarised(value: Any, element: Element | None) -> Any:
         inner = table.get(name.removeprefix("_"))
         if inner is None or inner.summary or inner.min > 0 or name == "id":
             found[name] = _summarised(item, inner)
-    return found or value
+    return found if found.keys() - {"id"} else value  # an element of nothing but an id would be invalid (ele-1)
