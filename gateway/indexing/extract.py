@@ -79,8 +79,10 @@ def present_bits(resource_type: str) -> dict[str, int]:
 
 def _deceased(resource: dict[str, Any], rows: Rows) -> int:
     """Patient-deceased is about every Patient: dead by flag or by date, otherwise alive."""
-    dead = resource.get("deceasedBoolean") is True or "deceasedDateTime" in resource
-    rows["idx_token"].append((keys.token_key("Patient", "deceased", "", "true" if dead else "false"),))
+    code = "true" if resource.get("deceasedBoolean") is True or "deceasedDateTime" in resource else "false"
+    key = keys.token_key("Patient", "deceased", "", code)
+    rows["idx_token"].append((key,))
+    rows["idx_term"].append(_term(keys.param_key("Patient", "deceased"), key, "", code, ""))
     return present_bits("Patient")["deceased"]
 
 
@@ -133,7 +135,7 @@ def _narrowed(p: Param) -> _Read:
 def _reader(t: str, p: Param) -> _Read:
     if p.type is Type.TOKEN:
         make = {As.CONCEPT: _concept, As.CODING: _coding, As.IDENTIFIER: _identifier, As.CONTACT: _contact,
-                As.CODE: _code}[p.read]
+                As.CODE: _code, As.UID: _uid}[p.read]
         return make(t, p)
     if p.type is Type.REFERENCE:
         return _canonical(t, p) if p.read is As.CANONICAL else _reference(t, p)
@@ -250,18 +252,32 @@ def contact(value: str) -> str:
 
 
 def _code(t: str, p: Param) -> _Read:
-    name = p.name
+    name, param = p.name, keys.param_key(t, p.name)
 
     @lru_cache(maxsize=4096)
-    def row(code: str) -> tuple[int]:
-        return (keys.token_key(t, name, "", code),)
+    def row(code: str) -> tuple[tuple[int], tuple[Any, ...]]:
+        key = keys.token_key(t, name, "", code)
+        return (key,), _term(param, key, "", code, "")
 
     def read(value: Any, rows: Rows) -> bool:
         if value is True or value is False:
             value = "true" if value else "false"
         if not isinstance(value, str):
             return False
-        rows["idx_token"].append(row(value))
+        key, term = row(value)
+        rows["idx_token"].append(key)
+        rows["idx_term"].append(term)
+        return True
+    return read
+
+
+def _uid(t: str, p: Param) -> _Read:
+    name = p.name
+
+    def read(value: Any, rows: Rows) -> bool:
+        if not isinstance(value, str):
+            return False
+        rows["idx_token"].append((keys.token_key(t, name, "", value),))
         return True
     return read
 
@@ -325,9 +341,12 @@ def _date(t: str, p: Param) -> _Read:
     param = keys.param_key(t, p.name)
 
     def read(value: Any, rows: Rows) -> bool:
-        ranges = values.date_ranges(value)
-        rows["idx_date"] += [(param, lo, hi - lo) for lo, hi in ranges]
-        return bool(ranges)
+        found = values.outer_range(value)
+        if found is None:
+            return False
+        lo, hi = found
+        rows["idx_date"].append((param, lo, hi - lo))
+        return True
     return read
 
 

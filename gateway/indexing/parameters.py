@@ -29,7 +29,8 @@ class As(Enum):
     CODING = "Coding"
     IDENTIFIER = "Identifier"
     CONTACT = "ContactPoint"
-    CODE = "code"  # code, id, boolean, string: no system of its own
+    CODE = "code"  # code or boolean: its system is implied
+    UID = "id"  # as CODE, but hardly two are equal: not in the dictionary
     NAME = "HumanName"
     ADDRESS = "Address"
     CANONICAL = "canonical"
@@ -45,7 +46,7 @@ class Param:
     system of a ``code`` is, which its JSON does not say. ``where``: only items with this value at an element
     (``system=phone``). ``same_as``: answered from the rows of these parameters, so that it has none of its own.
     ``owner``: names the person that the resource belongs to: answered by the person key, so that it has no rows where
-    it names a Patient.
+    it names a Patient. ``repeats``: a date that a resource can have several of.
     """
 
     resource_type: str
@@ -58,6 +59,7 @@ class Param:
     where: str = ""
     same_as: tuple[str, ...] = ()
     owner: bool = False
+    repeats: bool = False
 
 
 _PATIENT = ("Patient",)
@@ -222,7 +224,7 @@ _CARE = [
     _reference("Encounter", "episode-of-care", "episodeOfCare", "EpisodeOfCare"),
     Param("Encounter", "length", Type.QUANTITY, "length"),
     _reference("Encounter", "location", "location.location", "Location"),
-    _date("Encounter", "location-period", "location.period"),
+    Param("Encounter", "location-period", Type.DATE, "location.period", repeats=True),
     _reference("Encounter", "part-of", "partOf", "Encounter"),
     _reference("Encounter", "participant", "participant.individual", *_DOCTOR, "RelatedPerson"),
     Param("Encounter", "practitioner", Type.REFERENCE, "participant.individual", targets=("Practitioner",),
@@ -328,8 +330,8 @@ _RESULTS = [
     _code("ImagingStudy", "status", "status", "imagingstudy-status"),
     _token("ImagingStudy", "modality", "series.modality", As.CODING),
     _token("ImagingStudy", "bodysite", "series.bodySite", As.CODING),
-    _code("ImagingStudy", "series", "series.uid"),
-    _code("ImagingStudy", "instance", "series.instance.uid"),
+    _token("ImagingStudy", "series", "series.uid", As.UID),
+    _token("ImagingStudy", "instance", "series.instance.uid", As.UID),
     _token("ImagingStudy", "dicom-class", "series.instance.sopClass", As.CODING),
     _token("ImagingStudy", "reason", "reasonCode"),
     _reference("ImagingStudy", "basedon", "basedOn", "CarePlan", "ServiceRequest", "Appointment",

@@ -80,24 +80,27 @@ def _offset(text: str | None) -> tzinfo:
     return timezone(timedelta(minutes=-minutes if text[0] == "-" else minutes))
 
 
-def date_ranges(value: Any) -> list[tuple[int, int]]:
-    """Ranges of a date, dateTime, instant, Period or Timing; an end that is not given is open (search.html#date)."""
+def outer_range(value: Any) -> tuple[int, int] | None:
+    """The range of a date, dateTime, instant, Period or Timing; an end that is not given is open.
+
+    Of a Timing only the outer limits matter (search.html#date).
+    """
     if type(value) is str:
-        found = date_range(value)
-        return [found] if found else []
+        return date_range(value)
     if type(value) is not dict:
-        return []
+        return None
     if "start" in value or "end" in value:
         start, end = value.get("start"), value.get("end")
         lo = date_range(start) if type(start) is str else None
         hi = date_range(end) if type(end) is str else None
         if not lo and not hi:
-            return []
+            return None
         first, last = lo[0] if lo else BEGIN, hi[1] if hi else END
-        return [(first, last)] if first <= last else []
-    ranges = [r for event in value.get("event", ()) for r in date_ranges(event)]
-    bounds = (value.get("repeat") or {}).get("boundsPeriod")
-    return ranges + date_ranges(bounds) if bounds else ranges
+        return (first, last) if first <= last else None
+    repeat = value.get("repeat")
+    parts = [*value.get("event", ()), repeat.get("boundsPeriod") if type(repeat) is dict else None]
+    ranges = [found for part in parts if (found := outer_range(part))]
+    return (min(lo for lo, _ in ranges), max(hi for _, hi in ranges)) if ranges else None
 
 
 @lru_cache(maxsize=16384)

@@ -1,0 +1,177 @@
+"""``_include`` and ``_revinclude``: what the found resources name, and what names them (search.html#include)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy import select
+
+from gateway.fhir.resource import text
+from gateway.indexing import Param, Type, param_key, parameters_of, reference_key, reference_target, type_key
+from gateway.search.nodes import Binder, Nothing, padded
+from gateway.search.query import Include, Query, invalid
+from gateway.store import types
+from gateway.store.index_schema import idx_reference, idx_resource
+from gateway.store.model import Row
+from gateway.store.schema import resource
+
+if TYPE_CHECKING:
+    from gateway.search.criteria import Asking
+
+#: Included resources of one page; rounds of ``:iterate``.
+MOST, ROUNDS = 5000, 5
+
+
+def included(asking: Asking, query: Query, rows: Sequence[Row]) -> list[Row]:
+    """Resources to send along, each once and none that is a match; INVALID when they are too many.
+
+    Only of types that the caller may read, and only what the caller may see of them.
+    """
+    have = {row.pk for row in rows}
+    found: list[Row] = []
+    fresh: Sequence[Row] = rows
+    for again in range(ROUNDS):
+        forward = [i for i in query.include if i.iterate or not again]
+        backward = [i for i in query.revinclude if i.iterate or not again]
+        if not fresh or not (forward or backward):
+            break
+        wanted = dict.fromkeys([*_named(asking, forward, fresh), *_naming(asking, backward, fresh)])
+        pks = [pk for pk in wanted if pk not in have]
+        if len(found) + len(pks) > MOST:
+            raise invalid(f"more than {MOST} resources would be included; lower _count or include less", "_include")
+        fresh = asking.store.rows(pks, asking.caller) if pks else []
+        have.update(row.pk for row in fresh)
+        found += fresh
+    return found
+
+
+# ---------------------------------------------------------------------- forward
+
+
+def _named(asking: Asking, includes: list[Include], rows: Sequence[Row]) -> list[int]:
+    """Keys of what the rows name, in the order named."""
+    by_type: dict[str, list[Include]] = {}
+    for row in rows:
+        if row.resource_type not in by_type:
+            by_type[row.resource_type] = [i for i in includes if i.source in (row.resource_type, "*")]
+    wanted: dict[bytes, None] = {}
+    for row in rows:
+        if use := by_type[row.resource_type]:
+            body = orjson.loads(text(row.resource_type, row.id, row.version, row.updated, row.tail))
+            for include in use:
+                for target in _targets(asking, row.resource_type, include, body):
+                    kind, _, rest = target.partition("/")
+                    if kind in types.NUMBERS and rest and "/" not in rest and asking.caller.may("r", kind):
+                        wanted[types.key(kind, rest)] = None
+    return _pks(asking, list(wanted))
+
+
+def _targets(asking: Asking, t: str, include: Include, body: dict[str, Any]) -> Iterable[str]:
+    table = parameters_of(t)
+    params = [p for p in table.values() if p.type is Type.REFERENCE and include.name in (p.name, "*")]
+    for p in params:
+        for target in dict.fromkeys(_references(p, body)):
+            if asking.base and target.startswith(asking.base + "/"):
+                target = target[len(asking.base) + 1:]
+            kind = target.partition("/")[0]
+            if (not p.targets or kind in p.targets) and include.target in ("", kind):
+                yield target
+
+
+def _references(p: Param, body: dict[str, Any]) -> Iterable[str]:
+    for path in p.path.split("|"):
+        yield from _walk(body, path.split("."))
+
+
+def _walk(value: Any, path: list[str]) -> Iterable[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _walk(item, path)
+    elif path:
+        if isinstance(value, dict) and path[0] in value:
+            yield from _walk(value[path[0]], path[1:])
+    elif target := reference_target(value):
+        yield target
+
+
+def _pks(asking: Asking, ids: list[bytes]) -> list[int]:
+    """Keys of resources by type and id, in the order of these."""
+    found: dict[bytes, int] = {}
+    for start in range(0, len(ids), 1024):
+        some = ids[start:start + 1024]
+        args = padded(some)
+
+        def build(count: int = len(args)) -> Any:
+            bind = Binder()
+            return select(resource.c.id, resource.c.pk).where(bind.among(resource.c.id, count))
+        found |= {bytes(key): pk for key, pk in asking.planner.run(("pks", len(args)), args, build)}
+    return [found[key] for key in ids if key in found]
+
+
+# ---------------------------------------------------------------------- backward
+
+
+def _naming(asking: Asking, includes: list[Include], rows: Sequence[Row]) -> list[int]:
+    """Keys of what names the rows."""
+    pks: list[int] = []
+    for include in includes:
+        use = [row for row in rows if include.target in ("", row.resource_type)]
+        if include.name == "*":
+            targets = [reference_key(f"{row.resource_type}/{row.id}") for row in use]
+            pks += _by_reference(asking, targets, None)
+            continue
+        if not use or not asking.caller.may("r", include.source):
+            continue
+        p = parameters_of(include.source)[include.name]
+        fits = [row for row in use if not p.targets or row.resource_type in p.targets]
+        if p.owner:
+            pks += _of_persons(asking, include.source, [row.person for row in fits if row.resource_type == "Patient"])
+            fits = [row for row in fits if row.resource_type != "Patient"]
+        param = param_key(include.source, p.same_as[0] if p.same_as else p.name)
+        pks += _by_reference(asking, [reference_key(f"{row.resource_type}/{row.id}") for row in fits], param)
+    return pks
+
+
+def _by_reference(asking: Asking, targets: list[int], param: int | None) -> list[int]:
+    found: list[int] = []
+    x = idx_reference
+    for start in range(0, len(targets), 512):
+        args = padded(targets[start:start + 512])
+
+        def build(count: int = len(args)) -> Any:
+            bind = Binder()
+            where = [bind.among(x.c.target, count)]
+            if param is not None:
+                where.append(x.c.param == bind(x.c.param))
+            return select(x.c.pk).where(*where).order_by(x.c.person, x.c.pk).limit(sa.literal_column(str(MOST + 1)))
+        extra = () if param is None else (param,)
+        rows = asking.planner.run(("naming", len(args), param is None), (*args, *extra), build)
+        found += [row[0] for row in rows]
+    return found
+
+
+def _of_persons(asking: Asking, t: str, persons: Iterable[int]) -> list[int]:
+    """All resources of a type that belong to these persons and that the caller may see."""
+    args = padded(person for person in persons if person)
+    if not args:
+        return []
+    try:
+        nodes = asking.visible(t, "r")
+    except Nothing:
+        return []
+    r = idx_resource
+
+    def build() -> Any:
+        bind = Binder()
+        where = [r.c.type == bind(r.c.type), bind.among(r.c.person, len(args))]
+        where += [r.c.institution.in_([bind(r.c.institution) for _ in node.args[1:]]) for node in nodes]
+        return select(r.c.pk).where(*where).order_by(r.c.person, r.c.pk).limit(sa.literal_column(str(MOST + 1)))
+    visible = tuple(value for node in nodes for value in node.args[1:])
+    shape = ("ofpersons", len(args), tuple(node.shape for node in nodes))
+    return [row[0] for row in asking.planner.run(shape, (type_key(t), *args, *visible), build)]
+
+
+__all__ = ["MOST", "included"]
