@@ -79,7 +79,12 @@ class Pipeline:
         settlement = Settlement(inbound.id, "stored", institution, "^".join(header.message_type), receipt,
                                 conversion.unmapped)
         access = Access(f"mllp:{header.sending_facility}", institution, "receive", f"inbox/{inbound.id}", 200, peer)
-        self.store.write(Unit(self._puts(conversion, institution), settlement, access=access), GATEWAY)
+        try:
+            self.store.write(Unit(self._puts(conversion, institution), settlement, access=access), GATEWAY)
+        except GatewayError as error:
+            if error.category is Category.CONFLICT:  # the store names the resource; its time was this field's
+                error.where = "OBR-22" if any(obr.get(22) for obr in message.all("OBR")) else "MSH-7"
+            raise
         return receipt
 
     @staticmethod

@@ -15,22 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import gateway, postgres
+from bench import gateway
 from bench.messages import oru
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A database that outlives the gateway's death."""
-    if request.param == "sqlite":
-        yield ""
-        return
-    with postgres.scratch() as url:
-        if not url:
-            pytest.skip("PostgreSQL is not installed")
-        yield url
 
 
 @pytest.fixture
