@@ -19,7 +19,7 @@ CORPUS = Path(__file__).parents[1].parent / "shared" / "corpus" / "hl7v2"
 
 #: Why the others are refused: category and place, number of distinct messages, and what is wrong with them.
 REFUSED = {
-    "unsupported MSH-9": 518,  # ADT, ORM, SIU, MDM, VXU …: types that are not taken yet; the answer names those that are
+    "unsupported MSH-9": 518,  # ADT, ORM, SIU, MDM, VXU …: not taken yet; the answer says what is
     "invalid OBR": 8,  # fragments of a converter's tests: a patient, and no order
     "invalid MSH-9": 7,  # built headers that say no type
     "invalid OBX-3": 5,  # narrative lines or documents whose OBX says not what it is
