@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway import hl7v2
 from gateway.errors import Category, GatewayError
+from gateway.fhir.check import check
 from gateway.source import Conversion
 from tests.support_source import make_source, segment
 
@@ -46,6 +47,7 @@ def _judge(conversion: Conversion) -> None:
         kind = change.resource["resourceType"]
         model = getattr(importlib.import_module(f"fhir.resources.R4B.{kind.lower()}"), kind)
         model.model_validate_json(_json(change.resource))
+        assert check(change.resource, profile=True) == []
 
 
 def test_public_messages_are_converted_or_refused_with_a_place() -> None:
@@ -84,9 +86,11 @@ def test_every_public_file_is_split_and_looked_at() -> None:
     assert read > 580
 
 
-_ATOM = st.sampled_from(["", "1", "P1", "王", "2024", "20240102030405", "x y", '""', "5^6", "A^B^L", "a&b&c", "~",
-                         "1~2^3", "\\F\\", "\\X41\\", "\\X0", "F", "N", "-", "^^^H^MR", "&1.2.3&ISO", "http://x", "1.2.3",
-                         "<5", ">^5", "^1^:^2", "99999999999999", "Base64", "^AP^^Base64^AAAA", "NaN", "Infinity", "0x1", "１２"])
+_ATOM = st.sampled_from([
+    "", "1", "P1", "王", "2024", "20240102030405", "x y", '""', "5^6", "A^B^L", "a&b&c", "~", "1~2^3", "\\F\\",
+    "\\X41\\", "\\X0", "F", "D", "U", "X", "^文字", "^^^H^MR", "&1.2.3&ISO", "http://x", "1.2.3", "<5", ">^5", "^1^:^2",
+    "99999999999999", "\u3000", "\\.br\\", "^\t", "\u00a0^\u00a0", "\\X20\\", "a\\.br\\b", "http://a b",
+    "20240102^20230101", "Base64", "^AP^^Base64^AAAA", "NaN", "Infinity", "0x1", "１２"])
 _KINDS = ["NM", "ST", "TX", "FT", "SN", "CE", "CWE", "CNE", "CF", "IS", "DT", "TM", "TS", "DTM", "DR", "NR", "NA", "CX",
           "ED", "RP", "EI", "VR", "HD", "ZZ", ""]
 
@@ -109,7 +113,7 @@ def _messages(draw: st.DrawFn) -> bytes:
     return "\r".join(lines).encode()
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_messages(), st.sampled_from([{}, {"st_numbers": True, "unit_component": 2}]))
 def test_no_message_crashes_the_conversion_and_what_it_makes_is_valid(raw: bytes, habits: dict[str, Any]) -> None:
     """Odd content in any field is refused with GatewayError or becomes valid R4; twice the same gives the same."""

@@ -255,6 +255,25 @@ def test_hl7apy_agrees_field_by_field(raw: str) -> None:
     assert compared > 20
 
 
+def test_a_hook_may_put_a_field_right() -> None:
+    """set() writes a field as it would have been sent; reading and raw text follow."""
+    message = hl7v2.parse(b"MSH|^~\\&|A\rOBR|1||F1|\r")
+    msh, obr = message.segments
+    obr.set(4, "CBC^\\F\\")
+    obr.set(6, "x")
+    msh.set(4, "H")
+    assert (obr.get(4), obr.get(4, 2), obr.raw) == ("CBC", "|", "OBR|1||F1|CBC^\\F\\||x")
+    assert (msh.get(3), msh.get(4), msh.raw) == ("A", "H", "MSH|^~\\&|A|H")
+
+
+def test_many_raw_lines_cost_no_more_than_their_length() -> None:
+    """A hostile message of 200,000 continuation lines is read in a moment, not in minutes."""
+    raw = b"MSH|^~\\&\rOBX|1|TX|A||" + b"line of text\n" * 200_000
+    began = time.perf_counter()
+    assert len(hl7v2.parse(raw).segments) == 2
+    assert time.perf_counter() - began < 5
+
+
 def test_a_message_of_22_results_is_read_in_a_fraction_of_a_millisecond() -> None:
     """The reader is lazy: far below a millisecond even on a busy machine."""
     raw = text(MSH, PID, OBR, *(f"OBX|{i}|NM|T{i}^测试||{i}.5|g/L|1-9|N|||F" for i in range(22))).encode()

@@ -55,6 +55,8 @@ G_L = {"unit": "g/L", "system": UCUM, "code": "g/L"}
     ("TM", "0830", "", {"valueTime": "08:30:00"}),
     ("TM", "8 Uhr", "", {"valueString": "8 Uhr"}),
     ("DR", "20240101^20240102", "", {"valuePeriod": {"start": "2024-01-01", "end": "2024-01-02"}}),
+    ("DR", "20240102^20240101", "", {"valueString": "20240102^20240101"}),
+    ("NR", "2^1", "", {"valueString": "2^1"}),
     ("NR", "1.0^2.0", "g/L", {"valueRange": {"low": {"value": Decimal("1.0"), **G_L},
                                              "high": {"value": Decimal("2.0"), **G_L}}}),
     ("NR", "^5", "", {"valueRange": {"high": {"value": Decimal(5)}}}),
@@ -167,7 +169,7 @@ def test_documents_stand_once_in_the_report() -> None:
     [found] = resources(conversion, "Observation")
     [extension] = found["extension"]
     assert extension["valueAttachment"] == {"contentType": "application/pdf"}
-    assert "dataAbsentReason" not in found and "component" not in found
+    assert found["dataAbsentReason"]["coding"][0]["code"] == "unsupported" and "component" not in found
 
 
 @pytest.mark.parametrize("sent, media, data", [

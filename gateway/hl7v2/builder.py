@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from gateway.errors import GatewayError
 from gateway.hl7v2 import timestamps
 from gateway.hl7v2.datatypes import code_text, coding_system, unit_parts
 from gateway.hl7v2.message import Message, Part, Segment
@@ -28,6 +27,7 @@ class Builder:
         self.conversion = Conversion()
         self.people: dict[str, Reference | None] = {}  # XCN as sent → its reference: every OBX may name the same
         self._units: dict[str, dict[str, str]] = {}
+        self._unmapped: dict[Unmapped, None] = {}  # in order, each once
         self._keys: Counter[str] = Counter()
         self._seen: set[str] = set()
 
@@ -85,11 +85,12 @@ class Builder:
         begin, finish = self.date_time(segment, start), self.date_time(segment, end)
         if not begin:
             return {}
-        if not finish or finish == begin or not self._in_order(segment, start, end):
+        if not finish or finish == begin or not self.in_order(segment, start, end):
             return {f"{name}DateTime": begin}
         return {f"{name}Period": {"start": begin, "end": finish}}
 
-    def _in_order(self, segment: Segment, start: int, end: int) -> bool:
+    def in_order(self, segment: Segment, start: int, end: int) -> bool:
+        """Whether two time fields can be start and end of a Period."""
         first = timestamps.as_of_us(self.time_text(segment, start), self.zone)
         last = timestamps.as_of_us(self.time_text(segment, end), self.zone)
         return first is not None and last is not None and first <= last
@@ -97,8 +98,8 @@ class Builder:
     def concept(self, segment: Segment, field: int, kind: str, unit: str = "") -> tuple[dict[str, Any], str]:
         """A test's or order's code as unified, LOINC's and the hospital's own coding, and its key for ids.
 
-        The local code is looked up; where it is unmapped, the alternate code (component 4) is. INVALID when the field
-        says nothing at all.
+        The local code is looked up; where it is unmapped, the alternate code (component 4) is. A text without any code
+        stands for its own code. INVALID when the field says nothing at all.
         """
         part = segment.first(field)
         local, display = code_text(part.get(1)), part.get(2)
@@ -106,11 +107,11 @@ class Builder:
         text = display or alternate_display or part.get(9)
         if not local and not alternate and not text:
             segment.require(field)
-        if not local:
-            local, alternate = alternate, ""
-            name = part.get(6)
-        else:
-            name = part.get(3)
+        name = part.get(3)
+        if not local and alternate:
+            local, alternate, name = alternate, "", part.get(6)
+        elif not local:
+            local = code_text(text)  # a hospital without codes: its text is what it tells tests apart by
         system = coding_system(name, self.source.code_system)
         concept, mapped = self.source.concept(local, text, system)
         if alternate:
@@ -125,20 +126,13 @@ class Builder:
         if "coding" in concept and len(concept["coding"]) > 1:
             concept["coding"] = _unique(concept["coding"])
         if not mapped and local != DICOM_STUDY:
-            self.unmapped(Unmapped(kind, local, text, unit, f"{segment.name}-{field}"))
-        return concept, local or text
+            self._unmapped.setdefault(Unmapped(kind, local, text, unit, f"{segment.name}-{field}"))
+        return concept, local
 
-    def unmapped(self, remark: Unmapped) -> None:
-        """Count a local code that no row maps, once a message."""
-        if remark not in self.conversion.unmapped:
-            self.conversion.unmapped.append(remark)
-
-    def possible_time(self, segment: Segment, field: int) -> str | None:
-        """A time field as dateTime for content that must not refuse the message; None when impossible."""
-        try:
-            return self.date_time(segment, field)
-        except GatewayError:
-            return None
+    def finished(self) -> Conversion:
+        """Everything gathered."""
+        self.conversion.unmapped = list(self._unmapped)
+        return self.conversion
 
 
 def _unique(codings: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 
 from gateway.errors import Category, GatewayError
 
@@ -76,9 +77,9 @@ def _settle(raw: bytes) -> tuple[str, str] | None:
         text = raw.decode("gb18030")
     except UnicodeDecodeError:
         return None
-    wide = [c for c in text if c > "\x7f"]
-    common = sum(_in_gb2312(c) for c in wide)
-    return (text, "gb18030") if common * 10 >= len(wide) * 9 else None
+    wide = {character: count for character, count in Counter(text).items() if character > "\x7f"}
+    common = sum(count for character, count in wide.items() if _in_gb2312(character))
+    return (text, "gb18030") if common * 10 >= sum(wide.values()) * 9 else None
 
 
 def _in_gb2312(character: str) -> bool:

@@ -82,6 +82,15 @@ class Segment:
         self._fields = fields
         return fields
 
+    def set(self, field: int, raw: str) -> None:
+        """Put a field's text as it would have been sent, delimiters and escapes included: for a hospital's ``before``
+        hook."""
+        fields = self._fields or self._split()
+        fields.extend([""] * (field + 1 - len(fields)))
+        fields[field] = raw
+        separator = self._message.separators.field
+        self.raw = separator.join(fields[:1] + fields[2:] if self.name == "MSH" else fields)
+
     def raw_field(self, field: int) -> str:
         """A field as sent, with delimiters and escapes; "" when absent."""
         fields = self._fields or self._split()
@@ -193,7 +202,7 @@ class Message:
             return ""
         if component == '""':
             return ""
-        return self.unescaped(component).strip(" ")
+        return self.unescaped(component).strip()
 
     def unescaped(self, raw: str) -> str:
         """Raw text with its escapes resolved."""
@@ -201,7 +210,9 @@ class Message:
             return unescape(raw, self.separators, self.codec)
         return raw
 
-    def _add(self, name: str, raw: str) -> None:
+    def _add(self, lines: list[str]) -> None:
+        raw = "\n".join(lines) if len(lines) > 1 else lines[0]
+        name = raw[:3].upper()
         same = self._by_name.setdefault(name, [])
         segment = Segment(name, raw, len(same) + 1, self)
         same.append(segment)
@@ -224,7 +235,7 @@ def parse(raw: bytes, charset: str | None = None) -> Message:
     lines = text.replace("\r\n", "\r").replace("\n", "\r").split("\r")
     message: Message | None = None
     separator = ""
-    pending = ""  # the segment being read, so that continuation lines can be joined to it
+    pending: list[str] = []  # the lines of the segment being read
     for line in lines:
         stripped = line.strip(_BLANK) if line[:1] in _BLANK or line[-1:] in _BLANK else line
         if not stripped:
@@ -234,18 +245,18 @@ def parse(raw: bytes, charset: str | None = None) -> Message:
                 raise GatewayError(Category.MALFORMED, "something precedes MSH; start the message with MSH", "MSH")
             message = Message(header_of(stripped, codec), codec)
             separator = message.separators.field
-            pending = stripped
+            pending = [stripped]
         elif stripped[3:4] == separator and _NAME.match(stripped) or len(stripped) == 3 and _bare(stripped):
             if stripped[:3].upper() == "MSH":
                 raise GatewayError(Category.MALFORMED, "a second MSH in one message; send messages one by one or as a "
                                                        "batch", "MSH")
-            message._add(pending[:3].upper(), pending)
-            pending = stripped
+            message._add(pending)
+            pending = [stripped]
         else:
-            pending = f"{pending}\n{line.strip(_CONTINUED)}"
+            pending.append(line.strip(_CONTINUED))
     if message is None:
         raise GatewayError(Category.MALFORMED, "the message is empty", "MSH")
-    message._add(pending[:3].upper(), pending)
+    message._add(pending)
     return message
 
 

@@ -43,7 +43,7 @@ def convert_oru(message: Message, source: Source) -> Conversion:
         for order in group.orders:
             add_report(order, subject, builder)
     add_provenance(builder)
-    return builder.conversion
+    return builder.finished()
 
 
 def _grouped(message: Message) -> list[_Group]:

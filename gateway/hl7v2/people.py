@@ -111,7 +111,7 @@ def _social_number(number: str, builder: Builder) -> dict[str, Any]:
 def _telecom(pid: Segment) -> list[dict[str, Any]]:
     found = [contact for field, use in ((13, "home"), (14, "work"), (40, "")) for part in pid.repetitions(field)
              if (contact := contact_from(part, use))]
-    return [contact for at, contact in enumerate(found) if contact not in found[:at]]
+    return list({tuple(contact.items()): contact for contact in found}.values())
 
 
 def _birth(pid: Segment, builder: Builder, made: dict[str, Any]) -> None:
@@ -228,7 +228,8 @@ def encounter_from(pv1: Segment, patient: Reference, builder: Builder) -> Refere
     made["subject"] = {**patient}
     if participants := _participants(pv1, builder):
         made["participant"] = participants
-    if period := {key: value for key, value in (("start", start), ("end", end)) if value}:
+    ends = (("start", start), ("end", end if not start or builder.in_order(pv1, 44, 45) else None))
+    if period := {key: value for key, value in ends if value}:
         made["period"] = period
     if place := " ".join(piece for piece in (pv1.get(3, at) for at in (1, 2, 3)) if piece):
         made["location"] = [{"location": {"display": place}, "status": "planned" if kind == "P" else "active"}]

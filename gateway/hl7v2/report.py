@@ -171,7 +171,10 @@ def _notes(segments: list[Segment]) -> list[dict[str, Any]]:
 
 def _add_request(order: Order, subject: Subject, builder: Builder, concept: dict[str, Any], code: str,
                  placer: Part | None, filler: Part | None, report_status: str, as_of: int | None) -> Reference:
-    """ServiceRequest by the placer's number (a later order message knows no other), else the filler's."""
+    """ServiceRequest by the placer's number (an order message knows no other), else the filler's.
+
+    One order may have several reports: an older report's copy is skipped, or it would stop that report.
+    """
     obr, orc, source = order.obr, order.orc, builder.source
     number = placer or filler
     assert number is not None
@@ -202,7 +205,7 @@ def _add_request(order: Order, subject: Subject, builder: Builder, concept: dict
         made["supportingInfo"] = [{"display": clinical}]
     if notes := _notes(order.notes):
         made["note"] = notes
-    return builder.add(made, as_of, "refuse")
+    return builder.add(made, as_of, "skip")
 
 
 def _request_status(orc: Segment | None, report_status: str, builder: Builder) -> str:
@@ -221,7 +224,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     obx, source = result.obx, builder.source
     units = builder.units(obx)
     concept, code = builder.concept(obx, 3, "test", units.get("unit", ""))
-    sub_id = obx.text(4)
+    sub_id = obx.text(4).strip()
     key = f"{report.key if report else subject.key}|{code}|{sub_id}"
     if report is None:
         key = f"{key}|{obx.get(14)}"
@@ -262,10 +265,8 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         made["device"] = {"type": "Device", "identifier": device}
     if ranges := reference_range(obx, units):
         made["referenceRange"] = ranges
-    if len(values) > 1:
-        made["component"] = [{"code": concept, name: value} for name, value in values if name != "valueAttachment"]
-        if not made["component"]:
-            del made["component"]
+    if len(several := [value for value in values if value[0] != "valueAttachment"]) > 1:
+        made["component"] = [{"code": concept, name: value} for name, value in several]
     if report:
         _enclose(obx, values, report, builder)
     return builder.add(made, report.as_of if report else builder.sent_at, "refuse")
@@ -279,17 +280,21 @@ def _performers(obx: Segment, builder: Builder) -> list[Reference]:
 
 
 def _put_value(made: Resource, obx: Segment, sent_status: str, values: list[Value]) -> None:
-    if len(values) == 1 and values[0][0] != "valueAttachment":
-        made[values[0][0]] = values[0][1]
+    """One value, or why there is none; several become components (``add_observation``)."""
+    values = [value for value in values if value[0] != "valueAttachment"] or values
+    if len(values) > 1 and values[0][0] != "valueAttachment":
         return
     if values:
+        name, value = values[0]
+        if name == "valueAttachment":  # R4 has no such value: it is in the report's presentedForm
+            made["dataAbsentReason"] = {"coding": [{"system": _ABSENT, "code": "unsupported"}]}
+        else:
+            made[name] = value
         return
     if sent_status == "U":
         raise GatewayError(Category.INVALID, f"OBX-11 U makes a result final without its value{obx.which()}; send the "
                            "value again with status F", "OBX-5", detail="required")
     status = made["status"]
-    if status == "entered-in-error":
-        return
     reason = "temp-unknown" if status in ("registered", "preliminary") else "unknown"
     if sent_status == "N":
         reason = "not-asked"

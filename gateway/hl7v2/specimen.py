@@ -22,7 +22,10 @@ from gateway.terminology import system_uri
 
 def add_specimens(spms: list[Segment], obr: Segment, report_key: str, from_obr: bool, patient: Reference,
                   as_of: int | None, builder: Builder) -> tuple[list[Reference], dict[str, Any]]:
-    """The specimens of one order, and when the first was collected as ``effective[x]`` for a report without OBR-7."""
+    """The specimens of one order, and when the first was collected as ``effective[x]`` for a report without OBR-7.
+
+    One tube may serve several reports: an older report's copy of it is skipped.
+    """
     if spms:
         references = [_from_spm(spm, f"{report_key}|{at}", patient, as_of, builder)
                       for at, spm in enumerate(spms, 1)]
@@ -73,7 +76,7 @@ def _from_spm(spm: Segment, fallback_key: str, patient: Reference, as_of: int | 
         made["condition"] = conditions
     if description := text_of(spm.repetitions(14)):
         made["note"] = [{"text": description}]
-    return builder.add(made, as_of, "refuse")
+    return builder.add(made, as_of, "skip")
 
 
 def _collected(spm: Segment, builder: Builder, name: str) -> dict[str, Any]:
@@ -115,7 +118,7 @@ def _from_obr(obr: Segment, report_key: str, patient: Reference, as_of: int | No
     notes = [text for text in ("" if whole else origin.get(3), text_of(obr.repetitions(39))) if text]
     if notes:
         made["note"] = [{"text": text} for text in notes]
-    return builder.add(made, as_of, "refuse")
+    return builder.add(made, as_of, "skip")
 
 
 def _is_coded(origin: Part) -> bool:

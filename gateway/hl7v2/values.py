@@ -40,7 +40,8 @@ def values_of(obx: Segment, units: dict[str, str], source: Source) -> list[Value
     if not parts:
         return []
     if kind in ("TX", "FT"):
-        return [("valueString", "\n".join(part.text for part in parts))]
+        lines = "\n".join(part.text for part in parts)
+        return [("valueString", lines)] if lines.strip() else []
     if kind == "NA":
         return [_sampled(parts, units)]
     read = _READERS.get(kind, _string)
@@ -115,12 +116,17 @@ def _period(part: Part, obx: Segment, units: dict[str, str], source: Source) -> 
                 for key, at in (("start", 1), ("end", 2)) if (text := part.get(at))}
     except GatewayError:
         return None
-    return ("valuePeriod", ends) if ends else None
+    first, last = (timestamps.as_of_us(part.get(at), source.timezone) for at in (1, 2))
+    if not ends or (first is not None and last is not None and first > last):  # per-1
+        return None
+    return "valuePeriod", ends
 
 
 def _numeric_range(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     low, high = decimal(part.get(1)), decimal(part.get(2))
     if (low is None) != (not part.get(1)) or (high is None) != (not part.get(2)) or low is high is None:
+        return None
+    if low is not None and high is not None and low > high:  # rng-2
         return None
     return "valueRange", {key: quantity(value, units) for key, value in (("low", low), ("high", high))
                           if value is not None}
