@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.dialects import sqlite
@@ -16,6 +17,8 @@ from gateway.store.database import Transaction
 Rows = dict[str, list[tuple[Any, ...]]]
 _TABLES = {table.name: table for table in index_schema.OF_RESOURCES}
 _COLUMNS = {table.name: tuple(c.name for c in table.columns) for table in index_schema.metadata.sorted_tables}
+_ORDER = {name: itemgetter(*(_COLUMNS[name].index(c.name) for c in table.primary_key))
+          for name, table in _TABLES.items()}
 _DELETE = {name: index_schema.delete_sql(table, sqlite.dialect()) for name, table in _TABLES.items()}
 
 
@@ -67,13 +70,9 @@ class Pending:
             transaction.many(_DELETE[table], [index_schema.key_of(schema, row) for row in rows])
         for table in _TABLES:
             if rows := self._insert.get(table):
-                rows.sort(key=_order)  # neighbours go to the same page
+                rows.sort(key=_ORDER[table])  # neighbours go to the same page
                 transaction.insert(table, _COLUMNS[table], rows, ignore=ignore)
         if self._terms:
             transaction.insert("idx_term", _COLUMNS["idx_term"], [self._terms[n] for n in sorted(self._terms)],
                                ignore=True)
         return set(self._terms)
-
-
-def _order(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return row[:2]

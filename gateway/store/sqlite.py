@@ -35,7 +35,7 @@ CHECKPOINT_PAGES = 8000
 _WRITER_CACHE_KIB = 32 * 1024
 _READER_CACHE_KIB = 4 * 1024
 _READER_MMAP = 1 << 30
-_ROWS = (128, 16, 1)  # rows of one INSERT: a statement gives the GIL away once, however many rows it has
+_ROWS = (256, 64, 16, 4, 1)  # rows of one INSERT: a statement gives the GIL away once, however many rows it has
 _IN = (1, 8, 32, 128)  # sizes of IN lists, so that few statements are compiled
 
 
@@ -57,6 +57,7 @@ class SQLite:
         self._locks = {name: os.open(f"{path}.{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                        for name in ("lock", "checkpoint", "audit-lock")}
         self._checkpointer: threading.Thread | None = None
+        self._shared: int | None = None  # the log's shared index
         self._closed = False
         self.boot = secrets.randbelow(1 << 31)
         self._alive = os.open(self._alive_file(self.boot), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -212,8 +213,9 @@ class SQLite:
     def _log_frames(self) -> int:
         """Pages in the log that are not in the database file yet (sqlite.org/walformat.html 2.1: mxFrame, nBackfill)."""
         try:
-            with open(f"{self.path}-shm", "rb") as shared:
-                header = shared.read(100)
+            if self._shared is None:
+                self._shared = os.open(f"{self.path}-shm", os.O_RDONLY | os.O_CLOEXEC)
+            header = os.pread(self._shared, 100, 0)
         except OSError:
             return 0
         return int.from_bytes(header[16:20], sys.byteorder) - int.from_bytes(header[96:100], sys.byteorder)
@@ -302,7 +304,7 @@ class SQLite:
         self.engine.dispose()
         with contextlib.suppress(OSError):
             os.unlink(self._alive_file(self.boot))
-        for descriptor in (self._alive, *self._locks.values()):
+        for descriptor in (self._alive, *self._locks.values(), *([self._shared] if self._shared is not None else [])):
             os.close(descriptor)
 
 

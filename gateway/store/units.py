@@ -52,12 +52,12 @@ def prepare(put: Put, codec: Codec) -> Prepared:
                     national, indexing.extract(resource))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Head:
     """The current version of a resource, as stored or as this transaction will store it."""
 
     pk: int  # 0: not yet given
-    person: int
+    person: int  # set anew before it is written, as ``pk`` is
     updated: int
     as_of: int | None
     version: int
@@ -259,10 +259,9 @@ class Units:
         return persons.link(self._transaction, patients, keys, self._now)
 
     def _set_persons(self, person: dict[bytes, int]) -> None:
-        heads = self._plan.heads
-        for key, head in heads.items():
+        for head in self._plan.heads.values():
             if head.prepared is not None:
-                heads[key] = replace(head, person=person[head.prepared.patient] if head.prepared.patient else 0)
+                head.person = person[head.prepared.patient] if head.prepared.patient else 0
 
     def _update(self) -> None:
         rows = []
@@ -277,7 +276,7 @@ class Units:
         heads = self._plan.heads
         new = [key for key, head in heads.items() if head.stored is None]
         for key, pk in zip(new, self._transaction.next("resource", len(new)) if new else (), strict=True):
-            heads[key] = replace(heads[key], pk=pk)
+            heads[key].pk = pk
         rows = [(head.pk, head.person, head.updated, head.as_of, head.version, head.dict, key[0], head.institution, key,
                  head.body) for key in new for head in (heads[key],)]
         if not self._transaction.exclusive:
