@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 import socket
 import struct
@@ -376,9 +377,10 @@ def pdv(context_id: int, control: int, data: bytes) -> bytes:
 
 
 class Raw:
-    """A sender that writes its own bytes: contexts 1 (Verification) and 3 (CT, explicit VR)."""
+    """A sender that writes its own bytes: contexts 1 (Verification) and 3 (one storage class in one syntax)."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, aet: str = "SCANNER", abstract: str = CT,
+                 syntax: str = str(ExplicitVRLittleEndian)) -> None:
         self._ids = iter(range(1, 1000))
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
 
@@ -387,13 +389,16 @@ class Raw:
 
         def context(number: int, abstract: str) -> bytes:
             return item(0x20, struct.pack(">Bxxx", number) + item(0x30, abstract.encode())
-                        + item(0x40, ExplicitVRLittleEndian.encode()))
+                        + item(0x40, syntax.encode()))
 
-        body = struct.pack(">Hxx", 1) + b"HUREN".ljust(16) + b"SCANNER".ljust(16) + bytes(32) \
-            + item(0x10, b"1.2.840.10008.3.1.1.1") + context(1, "1.2.840.10008.1.1") + context(3, CT) \
+        body = struct.pack(">Hxx", 1) + b"HUREN".ljust(16) + aet.encode().ljust(16) + bytes(32) \
+            + item(0x10, b"1.2.840.10008.3.1.1.1") + context(1, "1.2.840.10008.1.1") + context(3, abstract) \
             + item(0x50, item(0x51, struct.pack(">L", 80)) + item(0x52, b"1.2.3"))
         self.send(struct.pack(">BxL", 1, len(body)) + body)
-        assert self.pdu()[0] == 2
+        kind, content = self.pdu()
+        assert kind == 2
+        result = re.search(rb"\x21\x00..\x03\x00(.)\x00", content, re.DOTALL)  # PS3.8 table 9-18, context 3
+        self.accepted = result is not None and result[1] == b"\x00"
 
     def __enter__(self) -> Raw:
         return self
@@ -438,11 +443,23 @@ class Raw:
         self.send(p_data(1, request(0x0030, next(self._ids), "1.2.840.10008.1.1", "", False), 0))
         return self.status()
 
+    def release(self) -> None:
+        """Release, and wait for the other side to agree."""
+        self.send(struct.pack(">BxLxxxx", 5, 4))
+        assert self.pdu()[0] == 6
+
+    def send_part(self, data: bytes) -> None:
+        """A fragment that is not the last of a data set."""
+        self.send(pdv(3, 0, data))
+
     def begin_store(self, sop_class: str = CT, sop_instance: str = "1.2.3.4.5.6") -> None:
         self.send(p_data(3, request(1, next(self._ids), sop_class, sop_instance, True), 0))
 
     def store(self, data: bytes, **uids: str) -> int:
         self.begin_store(**uids)
+        while len(data) > 100_000:
+            self.send_part(data[:100_000])
+            data = data[100_000:]
         self.send(pdv(3, 2, data))
         return self.status()
 
