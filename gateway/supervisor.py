@@ -33,6 +33,8 @@ _DRAIN_SECONDS = 9.0  # then SIGKILL: all is over within ten
 _STEADY_SECONDS = 30.0  # a child that lived so long is started again at once
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 #: What a child runs: it gets the settings and calls ``ready`` when its port is open; it returns after SIGTERM.
 Run = Callable[[Settings, Callable[[], None]], None]
 
@@ -75,7 +77,7 @@ class Supervisor:
         os.set_blocking(write, False)
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._selector.register(wake, selectors.EVENT_READ)
@@ -113,6 +115,8 @@ class Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         supervisor = os.getpid()
+        # A signal between the fork and the child's own handlers would be taken by this one's, and be lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
             os.close(read)
@@ -120,6 +124,7 @@ class Supervisor:
         os.close(write)
         with contextlib.suppress(OSError):  # both sides: whichever comes first
             os.setpgid(pid, pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         child.pid, child.pipe, child.began, child.ready = pid, read, time.monotonic(), False
         self._selector.register(read, selectors.EVENT_READ, child)
 
@@ -129,8 +134,9 @@ class Supervisor:
         try:
             os.setpgid(0, 0)  # Ctrl-C goes to the supervisor alone; a dead child's own children can be found
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            for number in (*_SIGNALS, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._selector.close()
             die_with(supervisor)
             child.run(self.settings, lambda: _write(pipe))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import signal
 import socket
 import struct
 import threading
@@ -23,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from gateway import hl7v2
 from gateway.config import Settings, host_port
-from gateway.edges.process import bound
+from gateway.edges.process import await_stop, bound, hold_stop
 from gateway.errors import Category, GatewayError
 from gateway.store.model import Receipt
 
@@ -356,9 +355,7 @@ def serve(settings: Settings, ready: Callable[[], None]) -> None:
     from gateway.pipeline import Pipeline
     from gateway.store import open_store
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    hold_stop()
     store = open_store(settings)
     try:
         pipeline = Pipeline(settings, store)
@@ -367,7 +364,7 @@ def serve(settings: Settings, ready: Callable[[], None]) -> None:
             log.info("mllp recovered=%d", recovered)
         listener.start()
         ready()
-        stop.wait()
+        await_stop()
         if not listener.drain(_DRAIN_SECONDS):
             log.warning("mllp outcome=cut reason=still-running after=%.0fs", _DRAIN_SECONDS)
     finally:

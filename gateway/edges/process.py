@@ -10,6 +10,7 @@ import socket
 
 from gateway.errors import Category, GatewayError
 
+_STOP = (signal.SIGTERM, signal.SIGINT)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -25,6 +26,19 @@ def bound(host: str, port: int, setting: str) -> socket.socket:
         raise GatewayError(Category.BUSY, f"cannot listen on {host}:{port} ({error.strerror}); stop what uses it "
                            f"or set {setting}", setting) from None
     return listener
+
+
+def hold_stop() -> None:
+    """Keep SIGTERM and SIGINT waiting, for this thread and those that it starts, until ``await_stop``.
+
+    No handler sets an event: one that runs while the main thread is inside ``Event.wait`` would wait for itself.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
+
+
+def await_stop() -> None:
+    """Return when SIGTERM or SIGINT has come, also one that came since ``hold_stop``."""
+    signal.sigwait(_STOP)
 
 
 def die_with(parent: int) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import logging
 import os
-import signal
 import socket
 import threading
 import time
@@ -21,7 +20,7 @@ from gateway.config import Settings, host_port
 from gateway.edges.dimse import upper_layer as ul
 from gateway.edges.dimse.association import Association, staged_name
 from gateway.edges.dimse.publisher import Publisher
-from gateway.errors import Category, GatewayError
+from gateway.edges.process import await_stop, bound, hold_stop
 from gateway.imaging import Facts
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Listener:
         self._per_address: Counter[str] = Counter()
         staging.mkdir(parents=True, exist_ok=True)
         self._sweep()
-        self._socket = _bound(*host_port(settings.dimse, "HUREN_DIMSE"))
+        self._socket = bound(*host_port(settings.dimse, "HUREN_DIMSE"), "HUREN_DIMSE")
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
 
     # ---------------------------------------------------------------- life
@@ -176,31 +175,16 @@ def serve(settings: Settings, ready: Callable[[], None]) -> None:
     from gateway.pipeline import Pipeline
     from gateway.store import open_store
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    hold_stop()
     store = open_store(settings)
     try:
         listener = listen(settings, Pipeline(settings, store))
         listener.publisher.start()
         listener.start()
         ready()
-        stop.wait()
+        await_stop()
         if not listener.drain():
             log.warning("dimse outcome=cut reason=still-running after=%.0fs", _DRAIN_SECONDS)
         listener.publisher.stop(_PUBLISH_SECONDS)
     finally:
         store.close()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM,
-                                                             flags=socket.AI_PASSIVE)[0]
-        bound = socket.socket(family, kind, proto)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError as error:
-        raise GatewayError(Category.BUSY, f"cannot listen on {host}:{port} ({error.strerror}); free it or set "
-                           "HUREN_DIMSE", "HUREN_DIMSE") from None
-    return bound
