@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import Category, GatewayError
-from gateway.fhir import check, json
+from gateway.fhir import build_elements, check, json
 from gateway.fhir.elements import data_types, elements_of, resource_types
 from gateway.fhir.invariants import BASE, PROFILE
 from gateway.fhir.primitives import RULES
@@ -103,6 +104,43 @@ def test_valid_resources_are_accepted(kind: str, seed: int) -> None:
     assert check.check(resource) == []
     if kind not in _REDEFINED:
         assert [issue for issue in check.judge(resource) if issue.severity == "error"] == []
+
+
+def test_the_tables_are_made_from_definitions(tmp_path: Path) -> None:
+    """Backbones, choices, content references, bindings and targets of a definition, as HL7 writes it."""
+    def element(path: str, *codes: Any, base: str = "", **more: Any) -> dict[str, Any]:
+        types = [code if isinstance(code, dict) else {"code": code} for code in codes]
+        row = {"path": path, "min": 0, "max": "1", "base": {"path": base or path}}
+        return row | ({"type": types} if types else {}) | more
+
+    url = "http://hl7.org/fhir/"
+    files: dict[str, dict[str, Any]] = {
+        "StructureDefinition-Cat.json": {
+            "fhirVersion": "4.0.1", "kind": "resource", "type": "Cat", "derivation": "specialization",
+            "baseDefinition": f"{url}StructureDefinition/DomainResource", "snapshot": {"element": [
+                element("Cat"), element("Cat.id", f"{url}fhirpath/System.String", base="Resource.id"),
+                element("Cat.status", "code", min=1, isSummary=True, isModifier=True,
+                        binding={"strength": "required", "valueSet": f"{url}ValueSet/moods|4.0.1"}),
+                element("Cat.owner", {"code": "Reference", "targetProfile": [f"{url}StructureDefinition/Patient"]},
+                        max="*"),
+                element("Cat.value[x]", "string", "Quantity"), element("Cat.paw", "BackboneElement", max="*"),
+                element("Cat.paw.id", {"code": "http://hl7.org/fhirpath/System.String"}, base="Element.id"),
+                element("Cat.paw.toe", contentReference="#Cat.paw")]}},
+        "StructureDefinition-special-cat.json": {"fhirVersion": "4.0.1", "kind": "resource", "type": "Cat",
+                                                 "derivation": "constraint"},
+        "ValueSet-moods.json": {"url": f"{url}ValueSet/moods", "compose": {"include": [
+            {"system": f"{url}mood"}, {"system": "urn:other", "concept": [{"code": "odd"}]}]}},
+        "CodeSystem-mood.json": {"url": f"{url}mood", "content": "complete", "concept": [
+            {"code": "good", "concept": [{"code": "very-good"}]}]}}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(json.dumps(content))
+    built = build_elements.build(tmp_path)
+    assert built["types"] == {
+        "Cat": {"base": "DomainResource", "kind": "resource", "elements": [
+            ["status", "code", 1, 0, 3, "moods"], ["owner", "Reference", 0, 1, 0, None, "Patient"],
+            ["value[x]", "string|Quantity", 0, 0, 0], ["paw", "Cat.paw", 0, 1, 0]]},
+        "Cat.paw": {"base": "BackboneElement", "kind": "element", "elements": [["toe", "Cat.paw", 0, 0, 0]]}}
+    assert built["valueSets"] == {"moods": {f"{url}mood": "good very-good", "urn:other": "odd"}}
 
 
 # ---------------------------------------------------------------- at least as strict as fhir.resources
