@@ -50,7 +50,10 @@ def codeable(part: Part, source: Source, place: str, table: str = "") -> dict[st
         return {}
     local = source.system(f"table:{place}")
     codings: list[dict[str, str]] = []
+    size = len(part)
     for code_at, version_at in ((1, 7), (4, 8), (10, 13)):
+        if code_at > size:
+            break
         code = code_text(part.get(code_at))
         if not code:
             continue
@@ -63,7 +66,7 @@ def codeable(part: Part, source: Source, place: str, table: str = "") -> dict[st
         if coding not in codings:
             codings.append(coding)
     first = code_text(part.get(1))
-    if table and first and (standard := source.table(place, first)) != first:
+    if table and source.tables and first and (standard := source.table(place, first)) != first:
         codings.insert(0, {"system": tables.V2 + table, "code": standard})
     text = part.get(9) or part.get(2) or part.get(5) or first
     concept: dict[str, Any] = {"coding": codings} if codings else {}

@@ -42,10 +42,10 @@ class Part:
 
     def get(self, component: int = 1, subcomponent: int = 1) -> str:
         """The text of a component's subcomponent, escapes resolved; "" when absent or null."""
-        parts = self._split()
-        if component > len(parts):
+        parts = self._parts or self._split()
+        if component > len(parts) or not (raw := parts[component - 1]):
             return ""
-        return self._message.value(parts[component - 1], subcomponent)
+        return self._message.value(raw, subcomponent)
 
     def part(self, component: int) -> Part:
         """A component by itself; its own components are the subcomponents."""
@@ -194,15 +194,17 @@ class Message:
 
     def value(self, component: str, subcomponent: int = 1) -> str:
         """The text of one subcomponent of a raw component."""
-        separator = self.separators.subcomponent
-        if separator and separator in component:
-            parts = component.split(separator)
+        separators = self.separators
+        if separators.subcomponent and separators.subcomponent in component:
+            parts = component.split(separators.subcomponent)
             component = parts[subcomponent - 1] if subcomponent <= len(parts) else ""
         elif subcomponent > 1:
             return ""
         if component == '""':
             return ""
-        return self.unescaped(component).strip()
+        if separators.escape and separators.escape in component:
+            component = unescape(component, separators, self.codec)
+        return component.strip()
 
     def unescaped(self, raw: str) -> str:
         """Raw text with its escapes resolved."""
