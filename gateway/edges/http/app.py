@@ -65,6 +65,8 @@ class Response(flask.Response):
         headers = self.headers
         if status != 204 and status != 304:
             headers["Content-Length"] = str(sum(map(len, body)))
+        else:
+            headers.remove("Content-Type")
         start_response(self.status, headers.to_wsgi_list())
         return [] if environ["REQUEST_METHOD"] == "HEAD" or status in (204, 304) else body
 

@@ -146,14 +146,13 @@ class Bundles:
         found = {}
         for reference in bundle.conditional_references(entries):
             try:
-                resource_id = search.resolve_conditional(self._store, who.caller, reference.resource_type,
-                                                         reference.query)
+                ids = search.resolve_conditional(self._store, who.caller, reference.reference)
             except GatewayError as error:
                 raise GatewayError(error.category, error.message, reference.where, detail=error.detail) from None
-            if not resource_id:
-                raise GatewayError(Category.CONFLICT, "this conditional reference finds no resource; store it first",
-                                   reference.where, detail="precondition")
-            found[reference.reference] = f"{reference.resource_type}/{resource_id}"
+            if len(ids) != 1:
+                raise GatewayError(Category.CONFLICT, "this conditional reference must find one resource, and finds "
+                                   f"{'several' if ids else 'none'}", reference.where, detail="precondition")
+            found[reference.reference] = f"{reference.resource_type}/{ids[0]}"
         return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from gateway import __version__
+from gateway import __version__, search
 from gateway.config import Settings
 from gateway.fhir import json
 from gateway.fhir.elements import resource_types
@@ -13,8 +13,6 @@ from gateway.indexing import PARAMETERS, Type, parameters_of
 
 #: When what this statement says was last changed.
 DATE = "2026-11-22"
-#: Parameters that are columns and so have no row in the table: name → type.
-COLUMNS = {"_id": "token", "_lastUpdated": "date", "institution": "token"}
 _INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "history-type", "create", "search-type")
 
 
@@ -71,7 +69,7 @@ def _parameter(name: str, kind: str) -> dict[str, Any]:
 
 
 def _of_every_type() -> dict[str, str]:
-    return COLUMNS | {p.name: p.type.value for p in PARAMETERS if p.resource_type == "*"}
+    return {name: kind.value for name, kind in search.COLUMNS.items()} | {p.name: p.type.value for p in PARAMETERS if p.resource_type == "*"}
 
 
 def _pointing_at(kind: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -19,11 +20,12 @@ from gateway.edges.http.interactions import (
     Who,
     if_match,
     require_type,
+    text_of_row,
     unchanged,
     unsupported_condition,
 )
 from gateway.errors import Category, GatewayError
-from gateway.fhir import json, resource, xml
+from gateway.fhir import bundle, json, resource, xml
 from gateway.fhir.outcome import Issue, operation_outcome
 
 if TYPE_CHECKING:
@@ -126,8 +128,8 @@ class _Fhir:
         return _shown(request, self._search(_who(request), resource_type, query, _base(request), handling))
 
     def _search(self, who: Who, resource_type: str, query: str, base: str, handling: str = "strict") -> Result:
-        page = search.search(self._store, who.caller, resource_type, query, handling)
-        raise NotImplementedError(page)
+        page = search.search(self._store, who.caller, resource_type, query, handling, base)
+        return Result(200, searchset(page, resource_type, base), persons=page.persons)
 
     # ---------------------------------------------------------------- writing
 
@@ -167,7 +169,33 @@ class _Fhir:
         """http.html#cond-update, #patch: refused in words, never done as something else"""
         request = _request()
         require_type(resource_type)
-        raise unsupported_condition("PATCH" if request.method == "PATCH" else f"a conditional {request.method}")
+        if request.method == "PATCH":
+            raise GatewayError(Category.UNSUPPORTED, "PATCH is not supported; read, then update with If-Match",
+                               detail="method")
+        raise unsupported_condition(f"a conditional {request.method}")
+
+
+# ---------------------------------------------------------------- search results
+
+def searchset(page: search.Page, resource_type: str, base: str) -> bytes:
+    """A page as a Bundle: stored texts as they are, but for those that ``_summary`` or ``_elements`` cut."""
+    address = f"{base}/{resource_type}"
+    cut = _cutter(page)
+    entries = [(f"{row.resource_type}/{row.id}", cut(text_of_row(row)), mode)
+               for rows, mode in ((page.rows, "match"), (page.included, "include")) for row in rows]
+    issues = [Issue("not-supported", f"{name} was left out: {reason}", severity="warning")
+              for name, reason in page.ignored]
+    return bundle.searchset(base, f"{address}?{page.self_query}" if page.self_query else address, entries,
+                            total=page.total, next_link=f"{address}?{page.next_query}" if page.next_query else "",
+                            issues=issues)
+
+
+def _cutter(page: search.Page) -> Callable[[bytes], bytes]:
+    if page.elements:
+        return lambda text: json.dumps(resource.elements(text, page.elements))
+    if page.summary in ("true", "text", "data"):
+        return lambda text: json.dumps(resource.summary(text, page.summary))
+    return lambda text: text
 
 
 # ---------------------------------------------------------------- in
@@ -240,7 +268,6 @@ def _stored(request: Request, result: Result) -> Response:
         response = outcome_response(request, status, operation_outcome([issue]))
     elif prefers == "minimal" or not result.body:
         response = Response([], result.status)
-        del response.headers["Content-Type"]
     else:
         response = Response([_shaped(request, result.body)], result.status, content_type=request.wanted.content_type)
     if result.location:

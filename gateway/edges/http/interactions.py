@@ -84,6 +84,9 @@ class Interactions:
     def read(self, who: Who, resource_type: str, resource_id: str) -> Result:
         """The current version; NOT_FOUND with detail ``gone`` when it was deleted."""
         require_type(resource_type)
+        if resource_id[:1] in ("$", "_"):
+            raise GatewayError(Category.UNSUPPORTED, "there is no such operation here; see /fhir/metadata",
+                               detail="path")
         return _shown(self._store.read(resource_type, resource_id, who.caller))
 
     def vread(self, who: Who, resource_type: str, resource_id: str, version: str) -> Result:

@@ -13,6 +13,7 @@ from gateway import __version__, search
 from gateway.caller import Caller
 from gateway.config import Settings
 from gateway.edges.http.app import Gateway, Request, Response
+from gateway.edges.http.interactions import text_of_row
 from gateway.edges.http.texts import in_language, language_of, texts
 from gateway.edges.http.timeline import ITEM, courses, days, institution_of, when_of
 from gateway.errors import Category, GatewayError
@@ -179,10 +180,7 @@ class _Pages:
                ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Matches and included resources of one page."""
         page = search.search(self._store, caller, kind, urlencode(query), "strict")
-        found: dict[str, list[dict[str, Any]]] = {"match": [], "include": []}
-        for _, text, mode in page.entries:
-            found[mode].append(json.loads(text))
-        return found["match"], found["include"]
+        return [json.loads(text_of_row(row)) for row in page.rows], [json.loads(text_of_row(r)) for r in page.included]
 
     def _find(self, caller: Caller, kind: str, query: list[tuple[str, str]]) -> list[dict[str, Any]]:
         return self._split(kind, caller, query)[0]

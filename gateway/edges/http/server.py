@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -21,6 +20,7 @@ from granian.server.mp import MPServer
 from gateway.config import Settings, host_port
 from gateway.edges.http.app import create_app
 from gateway.edges.http.figures import Figures
+from gateway.edges.process import die_with
 from gateway.errors import Category, GatewayError
 
 #: Threads of a worker: a write waits for its commit in one, so that several share a commit; reads need the interpreter.
@@ -28,7 +28,6 @@ THREADS = 8
 BACKLOG = 1024
 _DRAIN_SECONDS = 7
 _HEADER_SECONDS = 30
-_PR_SET_PDEATHSIG = 1
 
 
 def serve(settings: Settings, ready: Callable[[], None] = lambda: None) -> None:
@@ -44,7 +43,7 @@ def serve(settings: Settings, ready: Callable[[], None] = lambda: None) -> None:
 
     def load() -> Callable[..., Any]:
         """Runs in the worker, before it opens its port."""
-        _die_with(parent)
+        die_with(parent)
         from gateway.store import open_store
 
         store = open_store(settings, migrate=False)
@@ -97,11 +96,3 @@ def _announce(pipe: int, workers: int, host: str, port: int, ready: Callable[[],
             ready()
             return
         time.sleep(0.01)
-
-
-def _die_with(parent: int) -> None:
-    """A worker whose parent was killed would keep the port (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        raise SystemExit(1)
