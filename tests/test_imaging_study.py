@@ -176,6 +176,13 @@ def test_issuers_that_the_manifest_names_count():
     assert [i["system"] for i in qualified["identifier"]] == ["urn:oid:1.2.156.9"]
 
 
+def test_the_manifest_says_whose_a_bare_number_is():
+    """Headers seldom name an issuer: ``(0010,0020)`` in identifier_systems is the system that messages write out."""
+    source = a_source(identifier_systems={"QTH": "urn:oid:1.2.156.7", "(0010,0020)": "urn:oid:1.2.156.7"})
+    bare, issued = (patient_of(facts(**more), source=source) for more in ({}, {"IssuerOfPatientID": "QTH"}))
+    assert bare["id"] == issued["id"] == source.patient_id("urn:oid:1.2.156.7", "P1")
+
+
 def test_a_header_without_patient_id_is_nobody_else():
     """Two studies without a number never share a Patient, whatever their names."""
     name = {"Alphabetic": "A^B"}

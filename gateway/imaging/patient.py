@@ -11,17 +11,19 @@ from gateway.source import Resource, Source
 _REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
 _GROUPS = {"Alphabetic": "ABC", "Ideographic": "IDE", "Phonetic": "SYL"}
 _V2_0203 = "http://terminology.hl7.org/CodeSystem/v2-0203"
+_UNISSUED = "(0010,0020)"  # key of [hl7v2] identifier_systems
 _SEX = {"M": "male", "F": "female", "O": "other"}  # PS3.3 C.7.1.1, C.2.3
 
 
 def patient_key(facts: Facts, source: Source) -> tuple[str, str]:
     """System and value of the patient number that an instance belongs to.
 
-    An issuer counts only where the manifest names it: headers carry issuers of modalities, vendors and test beds.
+    An issuer counts only where the manifest names it: headers carry issuers of modalities, vendors and test beds. Most
+    carry none; the manifest's ``(0010,0020)`` then names the system, where it is not the hospital's own.
     Without a number nobody is identified, and the key is the study's own.
     """
     if number := facts.get("PatientID"):
-        return source.patient_system(_issuer(facts, source)), number
+        return source.patient_system(_issuer(facts, source) or _UNISSUED), number
     return source.system("study-patient"), facts["StudyInstanceUID"]
 
 
@@ -59,7 +61,7 @@ def _identifiers(facts: Facts, source: Source) -> list[dict[str, Any]]:
     if not facts.get("PatientID"):
         found.append({"use": "temp", "system": system, "value": number})
     else:
-        mine = system == source.system("patient")
+        mine = system == source.patient_system(_UNISSUED)
         code, display = ("MR", "Medical record number") if mine else ("PI", "Patient internal identifier")
         found.append({"type": {"coding": [{"system": _V2_0203, "code": code, "display": display}]},
                       "system": system, "value": number})

@@ -43,10 +43,15 @@ class Limits:
     """What one peer, and all together, may take."""
 
     associations: int = 60
-    per_address: int = 20
+    per_address: int = 30
     acse_seconds: float = 10.0  # ARTIM: a connection that sends no A-ASSOCIATE-RQ
     idle_seconds: float = 300.0  # an association that sends no message
     stall_seconds: float = 60.0  # a message that does not go on
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """No address takes more than half of the associations, so that none can shut the others out."""
+        return cls(settings.dimse_associations, max(1, (settings.dimse_associations + 1) // 2))
 
 
 class Listener:
@@ -58,7 +63,7 @@ class Listener:
         self.adapters = adapters
         self.receive = receive
         self.publisher = publisher
-        self.limits = limits or Limits(associations=settings.dimse_associations)
+        self.limits = limits or Limits.of(settings)
         self._staging = staging
         self._numbers = itertools.count(time.time_ns())
         self._stop = threading.Event()
