@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from psycopg import errors
 
 from gateway.store import index_schema, schema
+from gateway.store.arrays import Array, encode, register
 from gateway.store.database import Retry, T, Values, busy
 
 #: First number of two-number advisory locks: our processes, and who writes beside whom.
@@ -25,7 +26,6 @@ _AGAIN = (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationF
 #: Not now. Other errors are our fault and stay as they are.
 _NOT_NOW = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, errors.InFailedSqlTransaction)
 _CONNECT = {"connect_timeout": "5", "application_name": "huren", "keepalives_idle": "30", "tcp_user_timeout": "20000"}
-_FEW = 8  # rows that are inserted by statement; more go by COPY
 
 
 class PostgreSQL:
@@ -103,13 +103,10 @@ class PostgreSQL:
     def write(self, work: Callable[[_Transaction], T], exclusive: bool = False) -> T:
         """Writers stand beside each other; an ``exclusive`` one waits until it is alone and holds the others off."""
         try:
-            writer = self._open_writer()
-            lock = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
-            with writer.raw.pipeline():
-                writer.cursor.execute("BEGIN")
-                writer.cursor.execute(f"SELECT {lock}({_WRITERS}, 0)")
-            result = work(_Transaction(writer, exclusive))
-            writer.cursor.execute("COMMIT")
+            writer = self._begin(exclusive)
+            transaction = _Transaction(writer, exclusive)
+            result = work(transaction)
+            transaction.finish("COMMIT")
             return result
         except (psycopg.Error, sa.exc.DBAPIError) as error:
             self._roll_back()
@@ -127,6 +124,23 @@ class PostgreSQL:
             self._writer = self._connect()
             self._writer.cursor.execute(f"SELECT pg_advisory_lock({_LIVING}, {self.boot})")  # until the connection ends
         return self._writer
+
+    def _begin(self, exclusive: bool) -> _Reader:
+        """Begin on the writing connection; on a fresh one where the server has dropped it since."""
+        lock = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
+        for attempt in range(2):
+            writer = self._open_writer()
+            try:
+                with writer.raw.pipeline():
+                    writer.cursor.execute("BEGIN")
+                    writer.cursor.execute(f"SELECT {lock}({_WRITERS}, 0)")
+                return writer
+            except psycopg.OperationalError:
+                if attempt:
+                    raise
+                writer.close()
+                self._writer = None
+        raise AssertionError
 
     def _roll_back(self) -> None:
         if self._writer is None:
@@ -154,7 +168,9 @@ class PostgreSQL:
 
     def write_audit(self, columns: Sequence[str], rows: Sequence[Values]) -> None:
         with self._audit_lock, self.read() as reader:
-            _Transaction(reader, False).insert("audit", columns, rows)
+            transaction = _Transaction(reader, False)
+            transaction.insert("audit", columns, rows)
+            transaction.finish()
 
     def read_audit(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
         with self.read() as reader:
@@ -189,6 +205,7 @@ class _Reader:
         self.connection = connection
         raw: Any = connection.connection.driver_connection
         self.raw: psycopg.Connection[Any] = raw
+        register(self.raw)
         self.cursor = self.raw.cursor(binary=True)
 
     def one(self, sql: str, values: Values = ()) -> tuple[Any, ...] | None:
@@ -224,46 +241,70 @@ class _Reader:
 
 
 class _Transaction:
-    """Statements between BEGIN and COMMIT."""
+    """Statements between BEGIN and COMMIT. Inserts wait for the next other statement and go with it in one round trip."""
 
     def __init__(self, reader: _Reader, exclusive: bool) -> None:
-        self._cursor = reader.cursor
+        self._reader, self._cursor = reader, reader.cursor
+        self._waiting: list[tuple[str, list[Array]]] = []
         self.exclusive = exclusive
-        self.one, self.all, self.among = reader.one, reader.all, reader.among
+
+    def one(self, sql: str, values: Values = ()) -> tuple[Any, ...] | None:
+        self._flush()
+        return self._reader.one(sql, values)
+
+    def all(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        self._flush()
+        return self._reader.all(sql, values)
+
+    def among(self, sql: str, values: Iterable[Any], before: Values = ()) -> list[tuple[Any, ...]]:
+        wanted = list(values)
+        if not wanted:
+            return []
+        self._flush()
+        return self._reader.among(sql, wanted, before)
 
     def run(self, sql: str, values: Values = ()) -> int:
+        self._flush()
         return self._cursor.execute(_own(sql), values, prepare=True).rowcount
 
     def many(self, sql: str, rows: Sequence[Values]) -> int:
-        if not rows:
-            return 0
-        if len(rows) == 1:
-            return self.run(sql, rows[0])
+        if len(rows) <= 1:
+            return self.run(sql, rows[0]) if rows else 0
+        self._flush()
         self._cursor.executemany(_own(sql), rows)
         return self._cursor.rowcount
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Values], *, ignore: bool = False) -> None:
-        if not rows:
-            return
-        names = ", ".join(f'"{c}"' for c in columns)
-        if ignore or len(rows) <= _FEW:
-            marks = ", ".join(["?"] * len(columns))
-            self.many(f"INSERT INTO {table} ({names}) VALUES ({marks})" + (" ON CONFLICT DO NOTHING" if ignore else ""),
-                      rows)
-            return
-        with self._cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(_types(table, tuple(columns)))
-            for row in rows:
-                copy.write_row(row)
+        if rows:
+            sql, kinds = _insert(table, tuple(columns), ignore)
+            self._waiting.append((sql, [encode(kind, column) for kind, column in
+                                        zip(kinds, zip(*rows, strict=True), strict=True)]))
 
     def next(self, counter: str, count: int = 1) -> Sequence[int]:
-        found = self.all(f"SELECT nextval('seq_{counter}') FROM generate_series(1, ?::int)", (count,))
+        found = self._reader.all(f"SELECT nextval('seq_{counter}') FROM generate_series(1, ?::int)", (count,))
         return [number for number, in found]
 
     def lock(self, names: Iterable[bytes]) -> None:
         numbers = sorted({int.from_bytes(blake2b(name, digest_size=8).digest(), "big", signed=True) for name in names})
-        for number in numbers:  # one after the other: all processes in the same order
-            self._cursor.execute("SELECT pg_advisory_xact_lock(%s::bigint)", (number,), prepare=True)
+        with self._reader.raw.pipeline():
+            for number in numbers:  # one after the other: all processes in the same order
+                self._cursor.execute("SELECT pg_advisory_xact_lock(%s::bigint)", (number,), prepare=True)
+
+    def finish(self, last: str = "") -> None:
+        """Send what waits, and ``last`` after it."""
+        with self._reader.raw.pipeline():
+            self._send()
+            if last:
+                self._cursor.execute(last)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self.finish()
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for sql, columns in waiting:
+            self._cursor.execute(sql, columns, prepare=True)
 
 
 @lru_cache(maxsize=1024)
@@ -276,14 +317,16 @@ _PG_TYPES = {"BIGINT": "int8", "INTEGER": "int4", "SMALLINT": "int2", "TEXT": "t
 
 
 @lru_cache(maxsize=256)
-def _types(table: str, columns: tuple[str, ...]) -> list[str]:
-    """The types of a table's columns, for binary COPY."""
-    for metadata in (schema.metadata, schema.audit_metadata, index_schema.metadata):
-        if table in metadata.tables:
-            found = metadata.tables[table].c
-            dialect = sa.dialects.postgresql.dialect()
-            return [_PG_TYPES[found[c].type.compile(dialect).split(" COLLATE")[0]] for c in columns]
-    raise KeyError(table)
+def _insert(table: str, columns: tuple[str, ...], ignore: bool) -> tuple[str, list[str]]:
+    """An INSERT of one array for each column, and the arrays' types."""
+    found = next(m.tables[table].c for m in (schema.metadata, schema.audit_metadata, index_schema.metadata)
+                 if table in m.tables)
+    dialect = sa.dialects.postgresql.dialect()
+    kinds = [_PG_TYPES[found[c].type.compile(dialect).split(" COLLATE")[0]] for c in columns]
+    names = ", ".join(f'"{c}"' for c in columns)
+    arrays = ", ".join(f"%b::{kind}[]" for kind in kinds)
+    skip = " ON CONFLICT DO NOTHING" if ignore else ""
+    return f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}){skip}", kinds
 
 
 def _mapped(error: BaseException) -> BaseException:
