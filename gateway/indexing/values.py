@@ -6,7 +6,7 @@ import re
 import unicodedata
 from calendar import monthrange
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache
 from math import inf
 from typing import Any
@@ -128,15 +128,17 @@ def quantity_range(value: dict[str, Any]) -> tuple[float, float | None] | None:
     return (at, inf) if above else (at, None)
 
 
+#: datatypes.html#decimal
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,4})?")
+
+
 def number_range(text: str) -> tuple[Decimal, Decimal, Decimal] | None:
     """A number of a query as ``(value, lo, hi)``: 5.4 means from 5.35 up to below 5.45 (search.html#number)."""
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
+    if not _NUMBER.fullmatch(text):
         return None
-    if not value.is_finite():
+    value = Decimal(text)
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or max(abs(value.adjusted()), abs(exponent)) > 300:  # beyond what a double holds
         return None
-    digits = value.as_tuple()
-    assert isinstance(digits.exponent, int)
-    half = Decimal(5).scaleb(digits.exponent - 1)
+    half = Decimal(5).scaleb(exponent - 1)
     return value, value - half, value + half

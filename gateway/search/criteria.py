@@ -12,7 +12,7 @@ from sqlalchemy import select
 from gateway.caller import Caller
 from gateway.indexing import Param, Type, keys, parameters_of, present_bits, type_key
 from gateway.search import reference, scalar, token
-from gateway.search.nodes import AnyOf, Dates, Node, Not, Nothing, Of, Persons, Rows, Updated, any_of, padded
+from gateway.search.nodes import ONE, AnyOf, Dates, Node, Not, Nothing, Of, Persons, Rows, Updated, any_of, padded
 from gateway.search.plan import Group, Planner, Sort
 from gateway.search.query import Criterion, invalid, unescape, unsupported, values_of
 from gateway.store import types

@@ -28,7 +28,8 @@ from gateway.store.index_schema import (
 from gateway.store.schema import resource
 
 #: Written into the statement, not bound.
-ZERO, ONE = sa.literal_column("0"), sa.literal_column("1")
+ZERO: Any = sa.literal_column("0")
+ONE: Any = sa.literal_column("1")
 
 Shape = tuple[Any, ...]
 Args = tuple[Any, ...]
@@ -243,7 +244,8 @@ class Dates:
     def probe(self, c: Candidate, bind: Binder) -> Clause:
         t = idx_date.alias()
         param = t.c.param == bind(t.c.param)
-        return exists(select(ONE).where(param, same(t, c), *_meets(self.bounds, t.c.lo, t.c.lo + t.c.span, t.c.lo, bind)))
+        meets = _meets(self.bounds, t.c.lo, t.c.lo + t.c.span, t.c.lo, bind)
+        return exists(select(ONE).where(param, same(t, c), *meets))
 
     def driver(self) -> DateRange:
         """As a source of candidates."""

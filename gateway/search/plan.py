@@ -219,7 +219,7 @@ class Planner:
         if order is None:
             values: Any = constants | {f"p{n}": value for n, value in enumerate(args)}
         else:
-            values = tuple([args[n] if type(n) is int else constants[n] for n in order])
+            values = tuple([args[n] if isinstance(n, int) else constants[n] for n in order])
         return list(self.connection.exec_driver_sql(text, values))
 
     def page(self, resource_type: str, number: int, nodes: Sequence[Node], sorts: Sequence[Sort], after: Key | None,
