@@ -12,7 +12,7 @@ from typing import Any
 import hl7.client
 import pytest
 from fhirpy import SyncFHIRClient
-from fhirpy.base.exceptions import OperationOutcome
+from fhirpy.base.exceptions import AuthorizationError
 
 from bench import gateway
 from gateway.adapter import load
@@ -146,5 +146,5 @@ def test_resending_everything_changes_nothing(running: gateway.Gateway, client: 
 def test_without_a_token_nothing_is_shown(running: gateway.Gateway) -> None:
     """No token: an OperationOutcome, not a patient."""
     stranger = SyncFHIRClient(f"http://127.0.0.1:{running.http}/fhir")
-    with pytest.raises(OperationOutcome):
+    with pytest.raises(AuthorizationError, match="OperationOutcome"):
         stranger.resources("Patient").fetch()
