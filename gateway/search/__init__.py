@@ -65,17 +65,28 @@ def search(store: Store, caller: Caller, resource_type: str, raw_query: str | li
     page = Page(summary=query.summary, elements=query.elements)
     with store.reading() as connection:
         asking = Asking(store, connection, caller, base)
+        nodes: list[Node] | None
         try:
             nodes, sorts = _understood(asking, resource_type, query, handling == "lenient", page.ignored)
         except Nothing:
-            page.total = 0 if _counts(query) else None
-            page.self_query = _encoded(query.pairs)
-            return page
+            nodes, sorts = None, []
         page.self_query = _encoded(query.pairs)
+        about = f"{resource_type}?{page.self_query}"
+        after = opened(_secret(store), about, query.cursor) if query.cursor else None
+        if nodes is None:
+            page.total = 0 if _counts(query) else None
+            return page
         if _counts(query):
             page.total = asking.planner.count(resource_type, number, nodes)
         if query.summary != "count":
-            _fill(asking, page, resource_type, number, query, nodes, sorts)
+            found = asking.planner.page(resource_type, number, nodes, sorts, after, query.count + 1)
+            if len(found) > query.count:
+                found = found[:query.count]
+                cursor = seal(_secret(store), about, found[-1])
+                page.next_query = f"{page.self_query}&_cursor={cursor}".lstrip("&")
+            page.rows = store.rows([pk for _, _, pk in found], caller)
+            if query.include or query.revinclude:
+                page.included = included(asking, query, page.rows)
     return page
 
 
@@ -139,20 +150,6 @@ def _sortable(asking: Asking, t: str, key: tuple[str, bool], query: Query, ignor
                        for n, v in query.pairs]
         return False
     return True
-
-
-def _fill(asking: Asking, page: Page, t: str, number: int, query: Query, nodes: list[Node],
-          sorts: list[Sort]) -> None:
-    secret = _secret(asking.store)
-    about = f"{t}?{page.self_query}"
-    after = opened(secret, about, query.cursor) if query.cursor else None
-    found = asking.planner.page(t, number, nodes, sorts, after, query.count + 1)
-    if len(found) > query.count:
-        found = found[:query.count]
-        page.next_query = f"{page.self_query}&_cursor={seal(secret, about, found[-1])}".lstrip("&")
-    page.rows = asking.store.rows([pk for _, _, pk in found], asking.caller)
-    if query.include or query.revinclude:
-        page.included = included(asking, query, page.rows)
 
 
 _secrets: WeakKeyDictionary[Store, bytes] = WeakKeyDictionary()
