@@ -8,12 +8,15 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import psutil
 import pytest
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -21,7 +24,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from test_dimse import Raw, a_slice, associate, sendable
 from test_imaging_header import NAMES, part10, shipped_files
 
-from gateway.adapter import Adapter, Adapters
+from gateway.adapter import Adapter, Adapters, load_all
 from gateway.caller import GATEWAY
 from gateway.config import Settings
 from gateway.edges.dimse import Listener, listen
@@ -31,6 +34,8 @@ from gateway.pipeline import Pipeline
 from gateway.source import Source
 from gateway.store import Store, open_store
 from gateway.terminology import CodeMap
+
+ROOT = Path(__file__).parents[1]
 
 #: What is refused, and with which status; every file that is not here is stored. Of "header" files no data set has the
 #: UIDs that a study needs; of "class" files no context is agreed on: they are DICOMDIRs.
@@ -275,3 +280,74 @@ def test_a_vanished_sender_leaves_no_half_object(served):
     while list(pipeline.store.objects.staging.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert list(pipeline.store.objects.staging.iterdir()) == []
+
+
+class Sender(threading.Thread):
+    """Sends slices on one association until it is through or the other side dies; knows what was acknowledged."""
+
+    def __init__(self, port: int, uids: list[str], data: bytes) -> None:
+        super().__init__()
+        self.acknowledged: list[str] = []
+        self._port, self._uids, self._data = port, uids, data
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with Raw(self._port, "CT") as raw:
+                for uid in self._uids:
+                    data = self._data.replace(b"9.9.9.9.9999", uid.encode())
+                    if raw.store(data, sop_instance=uid) == 0:
+                        self.acknowledged.append(uid)
+                raw.release()
+        except (OSError, EOFError):
+            return
+
+
+@pytest.mark.long
+def test_kill_9_loses_no_acknowledged_object(settings, tmp_path):
+    """The process is killed amid four associations: each acknowledged object is there whole, and shown at the next
+    start; sending all of them again leaves each exactly once."""
+    open_store(settings, migrate=True).close()
+    environ = {**os.environ, "HUREN_DATA": str(tmp_path), "HUREN_DATABASE_URL": settings.database_url,
+               "HUREN_DIMSE": "127.0.0.1:0", "HUREN_DEFAULT_ADAPTER": "generic"}
+    process = subprocess.Popen([sys.executable, "-m", "gateway", "serve", "dimse"], env=environ, cwd=ROOT,
+                               stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    port = int(line.rpartition(":")[2])
+    data = part10(a_slice(40_000, SOPInstanceUID="9.9.9.9.9999"))
+    data = data[132 + 12 + struct.unpack_from("<L", data, 140)[0]:]
+    uids = [f"1.2.3.4.{number + 1000}" for number in range(4000)]
+    senders = [Sender(port, uids[quarter::4], data) for quarter in range(4)]
+    while sum(len(sender.acknowledged) for sender in senders) < 100:
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    for one in (*children, process):
+        one.kill()
+    for sender in senders:
+        sender.join(10)
+    process.wait(10)
+    process.stdout.close()
+    acknowledged = [uid for sender in senders for uid in sender.acknowledged]
+    store = open_store(settings)
+    pipeline = Pipeline(settings, store, load_all(settings.adapter_folders, "generic"))
+    for uid in acknowledged:
+        [instance] = store.instances(uid)
+        assert store.objects.get(instance.object_key).endswith(data.replace(b"9.9.9.9.9999", uid.encode()))
+    listener = listen(replace(settings, dimse="127.0.0.1:0"), pipeline)
+    listener.publisher.start()
+    listener.start()
+    assert published(store)
+    source = pipeline.adapters.for_aet("CT").source_for("CT")
+    shown = resource(store, "ImagingStudy", source.id_for("ImagingStudy", "1.2.3.4"))
+    assert shown["numberOfInstances"] == store.counts()["instances"] >= len(acknowledged)
+    again = [Sender(listener.address[1], uids[quarter:300:4], data) for quarter in range(4)]
+    for sender in again:
+        sender.join(60)
+    assert published(store)
+    everything = set(acknowledged) | set(uids[:300])
+    shown = resource(store, "ImagingStudy", source.id_for("ImagingStudy", "1.2.3.4"))
+    found = [i["uid"] for series in shown["series"] for i in series["instance"]]
+    assert len(found) == len(set(found)) and everything <= set(found)
+    listener.drain(1)
+    listener.publisher.stop(1)
+    store.close()

@@ -38,6 +38,7 @@ RELEASE_RP = b"\x06\x00\x00\x00\x00\x04\x00\x00\x00\x00"
 MAXIMUM_LENGTH = 128 * 1024
 PDU_LIMIT = 1024 * 1024
 _BUFFER = 256 * 1024
+_QUICKACK = getattr(socket, "TCP_QUICKACK", 0)  # Linux has it
 _TICK = 0.5  # how often an idle association looks whether it has to stop
 
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
@@ -121,7 +122,8 @@ class Stream:
             if got > 0:
                 self._end += got
                 # Acknowledge at once: a sender with Nagle's algorithm on waits for it before its next segment.
-                self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                if _QUICKACK:
+                    self._connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
             if idle and self._end == self._start and self._stop.is_set():
                 raise Stopping
             if time.monotonic() > deadline and self._end - self._start < length:
