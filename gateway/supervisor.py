@@ -63,6 +63,7 @@ class Supervisor:
                  then: Callable[[Settings], None] | None = None) -> None:
         self.settings = _with_ports(settings, names)
         self._children = [_Child(n, _runner(n), _address(self.settings, n)) for n in names]
+        self._migration = _Child("migrate", _migrate)
         self._then = then
         self._task: _Child | None = None
         self._selector = selectors.DefaultSelector()
@@ -83,7 +84,7 @@ class Supervisor:
         self._selector.register(wake, selectors.EVENT_READ)
         try:
             if not self._prepare():
-                return 1
+                return 1 if self._failed else 0
             for child in self._children:
                 self._start(child)
             self._watch(wake)
@@ -97,18 +98,15 @@ class Supervisor:
 
     def _prepare(self) -> bool:
         """Migrate the schema in a process of its own while this one imports what all share."""
-        migration = _Child("migrate", _migrate)
-        self._start(migration)
+        self._start(self._migration)
         _import_shared(c.name for c in self._children)
         gc.collect()
         gc.freeze()  # a collection in a child must not touch, and so copy, the shared pages
-        while True:
-            with contextlib.suppress(InterruptedError):
-                _, status = os.waitpid(migration.pid, 0)
-                break
-        self._close_pipe(migration)
-        migration.pid = 0
-        return os.waitstatus_to_exitcode(status) == 0 and not self._stopping
+        _, status = os.waitpid(self._migration.pid, 0)
+        self._migration.pid = 0
+        self._close_pipe(self._migration)
+        self._failed = os.waitstatus_to_exitcode(status) != 0 and not self._stopping
+        return not self._failed and not self._stopping
 
     def _start(self, child: _Child) -> None:
         read, write = os.pipe()
@@ -228,10 +226,16 @@ class Supervisor:
     def _stop(self, *_: object) -> None:
         self._hurry = self._stopping  # asked twice: at once
         self._stopping = True
+        if self._migration.pid:  # its transaction is undone
+            os.kill(self._migration.pid, signal.SIGTERM)
 
     def _drain(self, wake: int) -> int:
         for child in self._all():
-            if child.pid:
+            if not child.pid:
+                continue
+            if not child.ready and child is not self._task:  # nobody was served yet, and it may not heed a signal yet
+                _kill(child)
+            else:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGTERM)
         deadline = time.monotonic() + _DRAIN_SECONDS

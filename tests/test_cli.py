@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -16,8 +18,10 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from gateway.__main__ import _COMMANDS, main
 from gateway.commands.send import find, kind_of
-from gateway.config import SHIPPED_ADAPTERS, Settings
+from gateway.config import SHIPPED_ADAPTERS, Settings, load
 from gateway.edges.mllp import Listener
+from gateway.pipeline import Pipeline
+from gateway.store import open_store
 from gateway.store.model import Receipt
 
 Run = Callable[..., tuple[int, str, str]]
@@ -300,3 +304,98 @@ def test_check_says_when_there_is_nothing(huren: Run, tmp_path: Path) -> None:
     assert status == 1 and "no folder with a manifest.toml" in err
 
 
+
+
+# -------------------------------------------------------------------------------------------------- operating
+
+GENERIC = SHIPPED_ADAPTERS / "generic" / "examples" / "01-electrolytes.hl7"
+
+
+@pytest.fixture
+def arrived(huren: Run, tmp_path: Path) -> tuple[int, str]:
+    """Status 0 while all works; 1, with the thing and its setting, where a database, port, disk or adapter does not."""
+    settings = load({"HUREN_DATA": str(tmp_path / "data")})
+    store = open_store(settings)
+    try:
+        with mllp(Pipeline(settings, store).receive_hl7) as address:
+            cbc = SHIPPED_ADAPTERS / "renmin" / "examples" / "01-cbc-final.hl7"
+            status, _, err = huren("send", GENERIC, cbc, "--mllp", address)
+    finally:
+        store.close()
+    return status, err
+
+
+def test_what_was_refused_is_listed_shown_and_stored_after_the_mend(huren: Run, arrived: tuple[int, str]) -> None:
+    """Quarantine says category and place; replay refuses again until the setting is mended, then stores."""
+    assert arrived[0] == 1 and "AR 207 MSH-4: no manifest names" in arrived[1]
+    status, out, _ = huren("inbox", "list")
+    assert status == 0 and len(out.splitlines()) == 3
+    header, row = huren("inbox", "list", "--status", "quarantined")[1].splitlines()
+    entry = dict(zip(header.split("\t"), row.split("\t"), strict=True))
+    assert (entry["category"], entry["place"], entry["type"]) == ("forbidden", "MSH-4", "ORU^R01^ORU_R01")
+    shown = huren("inbox", "show", entry["id"])[1].splitlines()
+    assert "category:     forbidden" in shown and "status:       quarantined" in shown
+    assert huren("inbox", "show", 4711)[0] == 1
+
+    status, out, _ = huren("inbox", "replay", "--all")
+    assert status == 1 and out.startswith(f"{entry['id']}: forbidden MSH-4: ")
+    status, out, _ = huren("inbox", "replay", "--all", HUREN_DEFAULT_ADAPTER="generic")
+    assert status == 0 and out.startswith(f"{entry['id']}: stored, ")
+    assert huren("inbox", "list", "--status", "quarantined")[1].count("\n") == 1
+    assert huren("inbox", "replay", "4711")[0] == 1
+
+
+def test_the_raw_message_is_what_was_sent(huren: Run, arrived: tuple[int, str]) -> None:
+    """`inbox show --raw` gives the bytes back."""
+    run = subprocess.run([sys.executable, "-m", "gateway", "inbox", "show", "--raw", "1"], check=True,
+                         capture_output=True)
+    assert run.stdout == GENERIC.read_bytes().strip()
+
+
+def test_reindex_makes_the_index_anew(huren: Run, arrived: tuple[int, str]) -> None:
+    """Every stored resource is counted."""
+    status, out, _ = huren("reindex")
+    assert status == 0 and int(out.removesuffix(" resources indexed anew\n")) > 20
+
+
+def test_a_client_is_added_listed_and_revoked(huren: Run, arrived: tuple[int, str], tmp_path: Path) -> None:
+    """The token is printed once and not kept; a scope or a name that cannot be is refused."""
+    status, out, err = huren("client", "add", "ward", "--institution", "hz-demo-1", "--scope", "institution/*.rs")
+    token = out.strip()
+    assert status == 0 and len(token) > 30 and "not shown again" in err
+    assert huren("client", "list")[1].splitlines()[1].split("\t")[:3] == ["ward", "hz-demo-1", "institution/*.rs"]
+    assert huren("client", "add", "ward")[0] == 1 and huren("client", "add", "x", "--scope", "everything")[0] == 1
+    assert huren("client", "add", "y", "--scope", "institution/*.rs")[0] == 2
+    assert all(token.encode() not in p.read_bytes() for p in (tmp_path / "data").glob("*.sqlite*"))
+    assert huren("client", "revoke", "ward")[0] == 0 and huren("client", "revoke", "nobody")[0] == 1
+    assert huren("client", "list")[1].splitlines()[1].split("\t")[4] != "-"
+
+
+def test_commands_without_a_database_say_what_to_do(huren: Run) -> None:
+    """Not a trace: the sentence names `huren migrate`."""
+    for arguments in (("inbox", "list"), ("client", "list"), ("reindex",)):
+        status, _, err = huren(*arguments)
+        assert status == 1 and "run `huren migrate`" in err
+
+
+def test_doctor_says_what_is_well_and_what_is_not(huren: Run, arrived: tuple[int, str], tmp_path: Path) -> None:
+    """Status 0 while all works; 1 with the thing and its setting for a database, a port, a disk or an adapter that does
+    not."""
+    ports = {"HUREN_HTTP": "127.0.0.1:0", "HUREN_MLLP": "127.0.0.1:0", "HUREN_DIMSE": "127.0.0.1:0"}
+    status, out, _ = huren("doctor", **ports)
+    assert status == 0 and out.splitlines()[-1] == "nothing to mend"
+    assert re.search(r"^ok +database +sqlite, schema \d+: \d+ resources of 1 persons", out, re.M)
+    assert re.search(r"^note +inbox +1 in quarantine", out, re.M)
+
+    def bad(pattern: str, **environ: str) -> None:
+        status, out, _ = huren("doctor", **ports | environ)
+        assert status == 1 and re.search(f"^bad +{pattern}", out, re.M), out
+
+    bad("database +postgresql: ", HUREN_DATABASE_URL="postgresql://127.0.0.1:1/nothing")
+    bad("disk +/proc", HUREN_DATA="/proc/nothing")
+    bad("mllp +192.0.2.1:2575 .*HUREN_MLLP", HUREN_MLLP="192.0.2.1:2575")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bad("http .* taken by another program.*HUREN_HTTP", HUREN_HTTP=f"127.0.0.1:{taken.getsockname()[1]}")
+    (tmp_path / "own" / "broken").mkdir(parents=True)
+    (tmp_path / "own" / "broken" / "manifest.toml").write_text("[institution]\nid = 'x'\nnme = 'y'\n")
+    bad("adapters .*did you mean 'name'", HUREN_ADAPTERS=str(tmp_path / "own"))

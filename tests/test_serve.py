@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import hl7.client
 import psutil
 import pytest
+
+from gateway.caller import GATEWAY
+from gateway.config import SHIPPED_ADAPTERS, load
+from gateway.store import Store, open_store
 
 ROOT = Path(__file__).parents[1]
 
@@ -205,3 +213,152 @@ def test_a_killed_supervisor_takes_its_children_along(fake: Fake) -> None:
         process.popen.kill()
         process.popen.wait()
         assert psutil.wait_procs(below, timeout=3)[1] == []
+
+
+# -------------------------------------------------------------------------------------------------- the real edges
+
+RENMIN = SHIPPED_ADAPTERS / "renmin" / "examples"
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """Free ports and a data folder of its own."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("HUREN_")}
+    return clean | {"HUREN_DATA": str(tmp_path / "data"), "HUREN_HTTP": "127.0.0.1:0", "HUREN_MLLP": "127.0.0.1:0",
+                    "HUREN_DIMSE": "127.0.0.1:0", "HUREN_HTTP_WORKERS": "1"}
+
+
+@contextmanager
+def serving(environ: dict[str, str], *arguments: str) -> Iterator[Process]:
+    """`huren serve …`, ready."""
+    with started(["-m", "gateway", "serve", *arguments], environ) as process:
+        process.said(r"^huren: ready in")
+        yield process
+
+
+def port_of(process: Process, name: str) -> int:
+    """The port that the line of an edge names."""
+    return int(process.said(rf"^huren: {name} .*:(\d+)$")[0][1])
+
+
+@contextmanager
+def opened(environ: dict[str, str]) -> Iterator[Store]:
+    """The store that a gateway leaves behind."""
+    store = open_store(load({k: v for k, v in environ.items() if k.startswith("HUREN_")}))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def listening(child: psutil.Process) -> set[int]:
+    """The ports that a child or a process of its own listens on."""
+    return {c.laddr.port for p in (child, *child.children()) for c in p.net_connections() if c.status == "LISTEN"}
+
+
+def acknowledged(answer: bytes) -> bool:
+    """Whether an answer says AA."""
+    return b"\rMSA|AA|" in answer
+
+
+def test_three_edges_open_take_and_come_back(environ: dict[str, str]) -> None:
+    """Messages are stored, and an edge killed by SIGKILL is back on the same port and takes the next one."""
+    raw = [(RENMIN / name).read_bytes() for name in ("01-cbc-final.hl7", "02-liver-final.hl7")]
+    with serving(environ) as process:
+        ports = {name: port_of(process, name) for name in ("http", "mllp", "dimse")}
+        with hl7.client.MLLPClient("127.0.0.1", ports["mllp"]) as client:
+            assert acknowledged(client.send(b"\x0b" + raw[0] + b"\x1c\r"))
+        for name in ("mllp", "http", "dimse"):
+            next(child for child in process.process.children() if ports[name] in listening(child)).kill()
+            process.said(f"^huren: {name} +is back on .*:{ports[name]}$")
+        with hl7.client.MLLPClient("127.0.0.1", ports["mllp"]) as client:
+            assert acknowledged(client.send(b"\x0b" + raw[1] + b"\x1c\r"))
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports['http']}/healthz", timeout=5) as answer:
+            assert answer.status == 200
+        status, took = process.end()
+        assert status == 0 and took < 10
+    with opened(environ) as store:
+        assert store.counts()["inbox"] == {"received": 0, "stored": 2, "quarantined": 0}
+
+
+def test_sigterm_under_load_keeps_every_acknowledged_message(environ: dict[str, str]) -> None:
+    """Eight connections send while it stops: what was answered is stored, nothing is left half-way, in ten seconds."""
+    template = (RENMIN / "01-cbc-final.hl7").read_bytes()
+    answered: list[bytes] = []
+
+    def send(k: int, port: int) -> None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+            for n in range(10_000):
+                control_id = b"LOAD%d-%d" % (k, n)
+                peer.sendall(b"\x0b" + template.replace(b"|L261100000|", b"|" + control_id + b"|") + b"\x1c\r")
+                answer = b""
+                while not answer.endswith(b"\x1c\r"):
+                    if not (data := peer.recv(4096)):
+                        return
+                    answer += data
+                assert acknowledged(answer), answer
+                answered.append(control_id)
+
+    with serving(environ, "mllp") as process:
+        port = port_of(process, "mllp")
+        threads = [threading.Thread(target=send, args=(k, port)) for k in range(8)]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 20
+        while len(answered) < 100 and time.monotonic() < until:
+            time.sleep(0.01)
+        status, took = process.end()
+        for thread in threads:
+            thread.join()
+    assert status == 0 and took < 10 and len(answered) >= 100
+    with opened(environ) as store:
+        stored = {row.control_id.encode() for row in store.inbox(status="stored", limit=100_000)}
+        assert set(answered) <= stored and store.counts()["inbox"]["received"] == 0
+
+
+def test_what_a_crash_left_is_run_before_the_port_opens(environ: dict[str, str]) -> None:
+    """A message that was recorded and not settled is stored when the line of the port comes."""
+    with serving(environ, "mllp") as process:
+        process.end()
+    with opened(environ) as store:
+        inbox_id = store.record((RENMIN / "01-cbc-final.hl7").read_bytes(), "hl7v2", "127.0.0.1", "L1", "DEMO1").id
+        assert store.counts()["inbox"]["received"] == 1
+    with serving(environ, "mllp") as process:
+        process.end()
+    with opened(environ) as store:
+        row = store.inbox_show(inbox_id)
+        assert row is not None and row.status == "stored" and row.receipt is not None and row.receipt.resources > 0
+
+
+def test_the_demo_shows_data_and_a_second_start_changes_nothing(environ: dict[str, str]) -> None:
+    """The examples arrive through the real ports, refused ones too; sent again, they make no version more."""
+    states = []
+    for _ in range(2):
+        with serving(environ, "--demo") as process:
+            [said] = process.said(r"^huren: demo: 3 hospitals sent (\d+) .*; (\d+) accepted, (\d+) refused")
+            assert int(said[2]) > 30 and int(said[3]) == len(list(SHIPPED_ADAPTERS.glob("[!g]*/examples/*.refused")))
+            assert process.end()[0] == 0
+        with opened(environ) as store:
+            history = store.history("DiagnosticReport", None, GATEWAY, 1000)
+            states.append((store.counts()["resources"], [(row.id, row.version) for row in history]))
+    assert states[0] == states[1] and states[0][0]["ImagingStudy"] >= 1 and states[0][0]["Observation"] > 100
+
+
+def test_a_taken_port_stops_the_start_with_a_sentence(environ: dict[str, str]) -> None:
+    """Status 1, the address, and the setting to change."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with started(["-m", "gateway", "serve"], environ | {"HUREN_MLLP": address}) as process:
+            assert process.popen.wait(20) == 1
+            process.said(rf"^huren mllp: cannot listen on {address} .* HUREN_MLLP$")
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 0.9])
+def test_a_stop_during_the_start_is_heeded(environ: dict[str, str], seconds: float) -> None:
+    """Whatever it was doing: it ends soon, cleanly, and leaves no process; the next start is a whole one."""
+    with started(["-m", "gateway", "serve"], environ) as process:
+        time.sleep(seconds)
+        status, took = process.end()
+        assert took < 5 and status in (0, -signal.SIGTERM)  # the latter: before the first line of ours had run
+    with serving(environ, "mllp") as process:
+        assert process.end()[0] == 0
