@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -17,6 +18,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
@@ -767,6 +770,17 @@ def test_dcmtk_stores(port, name):
     assert facts["TransferSyntaxUID"] == syntax
     ours, theirs = dcmread(stored), dcmread(path)
     assert ours.get("PixelData") == theirs.get("PixelData") and ours.PatientName == theirs.PatientName
+
+
+@given(st.binary(max_size=200))
+def test_any_pdu_content_is_read_or_refused(content):
+    """Whatever stands in a PDU, the parts of the reader raise nothing but what the association answers."""
+    with contextlib.suppress(ul.ProtocolError):
+        ul.each_pdv(memoryview(content), lambda context_id, control, data: None)
+    with contextlib.suppress(GatewayError):
+        read_command(content)
+    with contextlib.suppress(ul.ProtocolError):
+        ul.read_request(memoryview(content))
 
 
 def test_command_sets_survive_a_round_trip():

@@ -181,6 +181,14 @@ def test_damage_is_refused_or_read_but_never_a_fault(data):
         assert facts["StudyInstanceUID"]
 
 
+@given(st.binary(max_size=300), st.sampled_from(["", header.EXPLICIT_LE, header.IMPLICIT_LE, header.EXPLICIT_BE,
+                                                 header.DEFLATED_LE]), st.booleans())
+def test_any_bytes_are_refused_in_words(data, syntax, prefixed):
+    """Nothing but a GatewayError comes of bytes that nobody wrote as DICOM."""
+    whole = bytes(128) + b"DICM" + data if prefixed else data
+    assert refusal(whole, transfer_syntax=syntax).category in (Category.MALFORMED, Category.INVALID)
+
+
 @pytest.mark.parametrize("cut", [0.1, 0.5, 0.9, 0.999])
 def test_half_an_object_is_malformed(cut):
     """An object that ends too early, in the header or in the pixels, is never stored as if it were whole."""
