@@ -5,9 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from gateway import indexing
 from gateway.caller import GATEWAY, Caller
-from gateway.store import Store
+from gateway.identity import national_keys
+from gateway.store import Store, index, index_schema, types
 from gateway.store.model import Put, Unit, Written
+from gateway.store.persons import digest
 
 NATIONAL = "urn:oid:2.16.156.10011.1.3"
 #: Valid numbers of nobody: region 110105, born 1949-12-31, female, and two more days.
@@ -39,3 +42,43 @@ def observation(observation_id: str, patient_id: str, value: str = "5.1", code: 
 def put(store: Store, resource: dict[str, Any], institution: str = "", as_of: int | None = None) -> list[Written]:
     """Write one resource."""
     return store.write(Unit([Put(resource, institution, as_of)]), GATEWAY)
+
+
+def check_consistent(store: Store) -> int:
+    """Everything that must be true of the tables whatever was written; returns the number of resources."""
+    database = store._database
+    with database.read() as reader:
+        persons = {bytes(p): n for p, n in reader.all("SELECT patient, person FROM patient_person")}
+        heads = reader.all("SELECT pk, id, type, person, institution, version, dict, body FROM resource")
+        history = reader.all("SELECT pk, version FROM history")
+        found = {table.name: sorted(reader.all(f"SELECT * FROM {table.name}"), key=repr)
+                 for table in index_schema.OF_RESOURCES}
+        keys = [(bytes(k), bytes(p)) for k, p in reader.all("SELECT key, patient FROM person_key")]
+    expected: dict[str, list[Any]] = {table.name: [] for table in index_schema.OF_RESOURCES}
+    carried: set[tuple[bytes, bytes]] = set()
+    for pk, key, number, person, institution, version, dictionary, body in heads:
+        key = bytes(key)
+        assert number == key[0]
+        assert [n for n in range(1, version)] == sorted(v for p, v in history if p == pk), "a version is missing"
+        if body is None:
+            continue
+        resource = index.resource_of(key, store.codec.decompress(dictionary, bytes(body)))
+        owner = indexing.owner(resource)
+        assert person == (persons[types.pack(owner)] if owner else 0), f"person of {resource['resourceType']}"
+        for table, rows in index_schema.bind(indexing.extract(resource), person, pk, institution).items():
+            expected[table] += rows
+        if resource["resourceType"] == "Patient":
+            carried |= {(digest(k), types.pack(resource["id"])) for k in national_keys(resource)}
+    for table in expected:
+        assert sorted(map(tuple, expected[table]), key=repr) == found[table], f"rows of {table}"
+    assert carried == set(keys)
+    groups: dict[bytes, set[int]] = {}
+    for k, p in keys:
+        groups.setdefault(k, set()).add(persons[p])
+    assert all(len(numbers) == 1 for numbers in groups.values()), "one number, two persons"
+    linked = {p for _, p in keys}
+    alone = [n for p, n in persons.items() if p not in linked]
+    assert len(alone) == len(set(alone)), "two Patients without an equal number are one person"
+    of_key = [next(iter(n)) for n in groups.values()]
+    assert len(of_key) == len(set(of_key)) and not set(of_key) & set(alone)
+    return len(heads)

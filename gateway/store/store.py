@@ -92,7 +92,9 @@ class Store:
         self._institutions: dict[str, int] = {"": 0}
         self._slugs: dict[int, str] = {0: ""}
         self._seen: set[int] = set()  # rows of the index's dictionary that are known to be committed
-        self._news: set[int] = set()
+        self._news: set[int] = set()  # those of the running transaction
+        self._new_institutions: dict[str, int] = {}
+        self._now = 0  # of the running transaction
         self._tokens = clients.Tokens()
         self._counts: tuple[float, dict[str, Any]] = (0.0, {})
         self._state: tuple[float, bool] = (0.0, True)
@@ -179,12 +181,12 @@ class Store:
     def _before(self) -> None:
         """The time of a transaction: never before that of an earlier one of this process."""
         self._clock = self._now = max(self._clock + 1, time.time_ns() // 1000)
-        self._news = set()
-
-    _now = 0
+        self._news, self._new_institutions = set(), {}
 
     def _committed(self, jobs: Sequence[Job]) -> None:
         self._seen |= self._news
+        for slug, number in self._new_institutions.items():
+            self._slugs[number], self._institutions[slug] = slug, number
         if not self._database.one_audit:
             for job in jobs:
                 if job.kind == "unit" and job.value.unit.access:
@@ -421,16 +423,14 @@ class Store:
             self._institutions[slug] = number
 
     def _institution(self, transaction: Transaction, slug: str) -> int:
-        """In a writing transaction: a new institution gets a number."""
-        number = self._institutions.get(slug)
+        """In a writing transaction: a new institution gets a number, which is remembered when that is committed."""
+        number = self._institutions.get(slug, self._new_institutions.get(slug))
         if number is None:
             row = transaction.one("SELECT number FROM institution WHERE slug = ?", (slug,))
+            number = row[0] if row else transaction.next("institution")[0]
             if row is None:
-                number = transaction.next("institution")[0]
                 transaction.insert("institution", ("number", "slug"), [(number, slug)])
-                return number  # remembered when it is read back, after the commit
-            number = row[0]
-            self._slugs[number], self._institutions[slug] = slug, number
+            self._new_institutions[slug] = number
         return number
 
     def _dictionary(self, number: int) -> bytes | None:
