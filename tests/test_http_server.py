@@ -1,4 +1,4 @@
-"""The HTTP edge on a real port: granian's workers with a client that the project did not write, and what a crash does."""
+"""The HTTP edge on a real port: granian's workers, a client that the project did not write, and what a crash does."""
 
 from __future__ import annotations
 

@@ -69,7 +69,8 @@ def _parameter(name: str, kind: str) -> dict[str, Any]:
 
 
 def _of_every_type() -> dict[str, str]:
-    return {name: kind.value for name, kind in search.COLUMNS.items()} | {p.name: p.type.value for p in PARAMETERS if p.resource_type == "*"}
+    columns = {name: kind.value for name, kind in search.COLUMNS.items()}
+    return columns | {p.name: p.type.value for p in PARAMETERS if p.resource_type == "*"}
 
 
 def _pointing_at(kind: str) -> list[str]:

@@ -13,7 +13,9 @@ _LOINC = "http://loinc.org"
 #: v3-ObservationInterpretation → how the page marks it.
 _FLAGS = {"H": "high", "HH": "critical-high", "HU": "critical-high", "L": "low", "LL": "critical-low",
           "LU": "critical-low", "A": "abnormal", "AA": "critical", "POS": "abnormal"}
-_TEXT = 60  # a value longer than this is a text to read, not a cell of a table
+_SENTENCE = set("\n。；，")
+_TEXT = 24  # a value longer than this is a text to read, not a cell of a table
+_WIDE, _HIGH, _MARGIN = 300, 84, 8  # a course is drawn in these units
 
 
 @dataclass(slots=True)
@@ -45,6 +47,11 @@ class Entry:
     series: int = 0
     images: int = 0
 
+    @property
+    def flagged(self) -> list[Result]:
+        """The rows that someone should look at first."""
+        return [result for result in self.results if result.flag]
+
 
 @dataclass(slots=True)
 class Day:
@@ -56,7 +63,7 @@ class Day:
 
 @dataclass(slots=True)
 class Point:
-    """A measurement of a course, placed in a drawing of 100 × 40."""
+    """A measurement of a course, placed in its drawing."""
 
     x: float
     y: float
@@ -68,14 +75,18 @@ class Point:
 
 @dataclass(slots=True)
 class Course:
-    """One unified item over time; ``low`` and ``high`` are the newest reference range within the drawing."""
+    """One unified item over time; ``band``: top and height of the newest reference range within the drawing."""
 
     name: str
     unit: str
     points: list[Point]
     institutions: list[str]
-    low: float | None = None
-    high: float | None = None
+    band: tuple[float, float] | None = None
+
+    @property
+    def flagged(self) -> bool:
+        """Whether any measurement was marked."""
+        return any(point.flag for point in self.points)
 
     @property
     def line(self) -> str:
@@ -147,7 +158,7 @@ def result_of(observation: Mapping[str, Any]) -> Result:
     flags = [_FLAGS[c["code"]] for concept in observation.get("interpretation", ())
              for c in concept.get("coding", ()) if c.get("code") in _FLAGS]
     return Result(label(observation.get("code")), value, unit, _range(observation), flags[0] if flags else "",
-                  len(value) > _TEXT or "\n" in value)
+                  bool(len(value) > _TEXT or _SENTENCE & set(value)))
 
 
 def value_of(observation: Mapping[str, Any]) -> tuple[str, str]:
@@ -184,7 +195,7 @@ def _range(observation: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- courses
 
 def courses(observations: Iterable[dict[str, Any]], most: int = 6) -> list[Course]:
-    """Unified items with two or more numbers in one unit: those of several hospitals first, then the longest."""
+    """Unified items with several numbers in one unit: first those of several hospitals, marked ones, long ones."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for observation in observations:
         quantity = observation.get("valueQuantity") or {}
@@ -194,31 +205,34 @@ def courses(observations: Iterable[dict[str, Any]], most: int = 6) -> list[Cours
                 and observation.get("status") not in ("cancelled", "entered-in-error"):
             groups.setdefault((item, quantity.get("code") or quantity.get("unit") or ""), []).append(observation)
     found = [_course(sorted(group, key=when_of)) for group in groups.values() if len(group) > 1]
-    found.sort(key=lambda c: (-len(c.institutions), -len(c.points), c.name))
+    found.sort(key=lambda c: (-len(c.institutions), not c.flagged, -len(c.points), c.name))
     return found[:most]
 
 
 def _course(group: list[dict[str, Any]]) -> Course:
     newest = group[-1]
     values = [float(o["valueQuantity"]["value"]) for o in group]
-    bounds = [float(v) for side in ("low", "high")
-              for r in newest.get("referenceRange", ())[:1] if (v := (r.get(side) or {}).get("value")) is not None]
-    least, most = min(values + bounds), max(values + bounds)
-    span = (most - least) or 1.0
+    given: dict[str, Any] = next(iter(newest.get("referenceRange", ())), {})
+    low, high = (_float((given.get(side) or {}).get("value")) for side in ("low", "high"))
+    shown = [*values, *(bound for bound in (low, high) if bound is not None)]
+    least, span = min(shown), (max(shown) - min(shown)) or 1.0
     ordinals = [_ordinal(when_of(o)) for o in group]
     width = (ordinals[-1] - ordinals[0]) or 1.0
 
     def y(value: float) -> float:
-        return 36 - 32 * (value - least) / span
+        return _HIGH - 2 * _MARGIN - (_HIGH - 4 * _MARGIN) * (value - least) / span
 
-    points = [Point(4 + 92 * (at - ordinals[0]) / width, y(value), value_of(o)[0], when_of(o)[:10],
-                    institution_of(o), result_of(o).flag)
+    points = [Point(_MARGIN + (_WIDE - 2 * _MARGIN) * (at - ordinals[0]) / width, y(value), value_of(o)[0],
+                    when_of(o)[:10], institution_of(o), result_of(o).flag)
               for o, value, at in zip(group, values, ordinals, strict=True)]
-    ranges = newest.get("referenceRange", ())[:1]
-    low = next((y(float(r["low"]["value"])) for r in ranges if (r.get("low") or {}).get("value") is not None), None)
-    high = next((y(float(r["high"]["value"])) for r in ranges if (r.get("high") or {}).get("value") is not None), None)
+    top, bottom = (y(high) if high is not None else 0.0), (y(low) if low is not None else float(_HIGH))
     return Course(label(newest.get("code")), value_of(newest)[1], points,
-                  list(dict.fromkeys(p.institution for p in points if p.institution)), low, high)
+                  list(dict.fromkeys(p.institution for p in points if p.institution)),
+                  None if low is None and high is None else (top, max(bottom - top, 1.0)))
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _ordinal(when: str) -> float:
