@@ -313,7 +313,8 @@ GENERIC = SHIPPED_ADAPTERS / "generic" / "examples" / "01-electrolytes.hl7"
 
 @pytest.fixture
 def arrived(huren: Run, tmp_path: Path) -> tuple[int, str]:
-    """Status 0 while all works; 1, with the thing and its setting, where a database, port, disk or adapter does not."""
+    """A migrated database, one message stored and one in quarantine: exit status and refusals of the send."""
+    assert huren("migrate") == (0, "the schema is up to date\n", "")
     settings = load({"HUREN_DATA": str(tmp_path / "data")})
     store = open_store(settings)
     try:
@@ -379,8 +380,7 @@ def test_commands_without_a_database_say_what_to_do(huren: Run) -> None:
 
 
 def test_doctor_says_what_is_well_and_what_is_not(huren: Run, arrived: tuple[int, str], tmp_path: Path) -> None:
-    """Status 0 while all works; 1 with the thing and its setting for a database, a port, a disk or an adapter that does
-    not."""
+    """Status 0 while all works; 1, with the thing and its setting, where a database, port, disk or adapter does not."""
     ports = {"HUREN_HTTP": "127.0.0.1:0", "HUREN_MLLP": "127.0.0.1:0", "HUREN_DIMSE": "127.0.0.1:0"}
     status, out, _ = huren("doctor", **ports)
     assert status == 0 and out.splitlines()[-1] == "nothing to mend"
