@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import and_, exists, func, not_, or_, select
+from sqlalchemy import and_, func, not_, or_, select
 from sqlalchemy.engine import Dialect
 
 from gateway.indexing import type_key
 from gateway.search.nodes import (
-    ONE,
     Args,
     Binder,
     Candidate,
@@ -137,8 +136,7 @@ class Walk:
             other, other_second = (o.c.lo, o.c.span) if self.sort.kind == "date" else (o.c.value, o.c.raw)
             better = other > column if self.sort.descending else other < column
             better = or_(better, and_(other == column, other_second < second))
-            where.append(not_(exists(select(ONE).where(o.c.param == t.c.param, o.c.person == t.c.person,
-                                                     o.c.pk == t.c.pk, better))))
+            where.append(not_(bind.exists(o.c.param == t.c.param, o.c.person == t.c.person, o.c.pk == t.c.pk, better)))
         return of_table(t, where, ordered=False, unique=True), column
 
 
@@ -211,6 +209,10 @@ class Planner:
         self.connection = connection
         self.dialect = connection.dialect
 
+    def binder(self) -> Binder:
+        """For one statement."""
+        return Binder(fenced=self.dialect.name == "postgresql")
+
     # ------------------------------------------------------------------ running
 
     def run(self, shape: Shape, args: Args, build: Callable[[], Any]) -> list[Any]:
@@ -236,7 +238,7 @@ class Planner:
         """How many resources meet the conditions."""
         plan = self.plan(resource_type, number, nodes, (), 0)
         [(count,)] = self.run(("count", plan.shape), plan.args,
-                              lambda: select(func.count()).select_from(plan.candidates(Binder()).subquery()))
+                              lambda: select(func.count()).select_from(plan.candidates(self.binder()).subquery()))
         return count
 
     def keys(self, resource_type: str, nodes: Sequence[Node], what: str, limit: int) -> list[Any]:
@@ -244,7 +246,7 @@ class Planner:
         plan = choose(resource_type, nodes)
 
         def build() -> Any:
-            bind = Binder()
+            bind = self.binder()
             found = plan.candidates(bind).subquery()
             if what == "person":
                 return select(found.c.person).distinct().limit(bind(idx_resource.c.pk))
@@ -283,7 +285,7 @@ class Planner:
             return known[0]
 
         def build() -> Any:
-            source = driver.source(Binder())
+            source = driver.source(self.binder())
             return select(func.count()).select_from(
                 select(source.candidate.pk).where(*source.where).limit(FEW).subquery())
         [(count,)] = self.run(("estimate", driver.shape), driver.args, build)
@@ -297,7 +299,7 @@ class Planner:
     def _in_order(self, plan: Plan, after: Key | None, limit: int, descending: bool) -> list[Key]:
         """By person and pk, which is the order of most indexes."""
         def build() -> Any:
-            bind = Binder()
+            bind = self.binder()
             source = plan.driver.source(bind)
             c = source.candidate
             where = plan.where(source, bind)
@@ -318,7 +320,7 @@ class Planner:
         nulls = tuple(value is None for value in after[0]) if after else ()
 
         def build() -> Any:
-            bind = Binder()
+            bind = self.binder()
             found = plan.candidates(bind).subquery()
             c = _of(found)
             values = [sort.value(c, bind).label(f"s{n}") for n, sort in enumerate(plan.sorts)]
@@ -355,7 +357,7 @@ class Planner:
         nodes, ends = _narrowed(plan.nodes, sort)
 
         def build() -> Any:
-            bind = Binder()
+            bind = self.binder()
             source, column = driver.ordered(bind)
             c = source.candidate
             where = [*source.where, *(node.probe(c, bind) for node in nodes)]

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
 from gateway.indexing import Param, Type, keys, owner_id, param_key, parameters_of, reference_key, token_key, type_key
 from gateway.search.nodes import (
-    ONE,
     Args,
     Binder,
     Candidate,
@@ -192,7 +191,7 @@ class PersonIn:
         plan = self.group.plan()
         source = plan.driver.source(bind)
         where = plan.where(source, bind)
-        return exists(select(ONE).where(*where, source.candidate.person == c.person))
+        return bind.exists(*where, source.candidate.person == c.person)
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ class NamedBy:
         r, x = idx_resource.alias(), idx_reference.alias()
         where = [r.c.type == bind(r.c.type), same(r, c), x.c.target == r.c.ref, x.c.param == bind(x.c.param)]
         by = Candidate(x.c.person, x.c.pk)
-        return exists(select(ONE).where(*where, *(node.probe(by, bind) for node in self.nodes)))
+        return bind.exists(*where, *(node.probe(by, bind) for node in self.nodes))
 
 
 def has(asking: Asking, t: str, criterion: Criterion) -> Node:
