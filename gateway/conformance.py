@@ -194,8 +194,9 @@ def _hooks_stay_inside(adapter: Adapter) -> Iterator[tuple[str, str]]:
     if not path.exists():
         return
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else \
-            [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        names = [node.module or "."] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
         for name in names:
             if name not in _HOOK_IMPORTS and name.split(".")[0] not in _HOOK_IMPORTS:
                 yield f"hooks.py:{node.lineno}", f"imports {name}; a hook sees gateway.adapter only"

@@ -19,7 +19,7 @@ from gateway.config import Settings
 from gateway.errors import Category, GatewayError
 from gateway.fhir import check
 from gateway.source import Conversion
-from gateway.store.model import Access, Inbound, Instance, Put, Receipt, Settlement, Unit
+from gateway.store.model import Access, Delete, Inbound, Instance, Put, Receipt, Settlement, Unit
 
 if TYPE_CHECKING:
     from gateway.store import Store
@@ -88,7 +88,7 @@ class Pipeline:
         return receipt
 
     @staticmethod
-    def _puts(conversion: Conversion, institution: str) -> list[Put]:
+    def _puts(conversion: Conversion, institution: str) -> list[Put | Delete]:
         for change in conversion.changes:
             check.require_valid(change.resource, profile=True)
         return [Put(c.resource, institution, c.as_of, c.on_older) for c in conversion.changes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 
 from gateway import indexing
 from gateway.caller import Caller
@@ -47,7 +48,7 @@ def prepare(put: Put, codec: Codec) -> Prepared:
     content = tail(resource)
     number, body = codec.compress(kind, content)
     owner = indexing.owner(resource)
-    national = frozenset(map(persons.digest, national_keys(resource))) if kind == "Patient" else None
+    national = frozenset(map(persons.digest, national_keys(resource, date.today()))) if kind == "Patient" else None
     return Prepared(types.key(kind, resource["id"]), content, number, body, types.pack(owner) if owner else b"",
                     national, indexing.extract(resource))
 
@@ -199,8 +200,9 @@ class Units:
 
     def _same(self, head: _Head, prepared: Prepared) -> bool:
         assert head.body is not None
-        if head.dict == prepared.dict:
-            return head.body == prepared.body  # one zstd library, one dictionary, one level: equal bodies
+        if head.dict == prepared.dict and head.body == prepared.body:
+            return True
+        # another dictionary, or another version of zstd, writes the same content differently
         return self._codec.decompress(head.dict, head.body) == prepared.tail
 
     @staticmethod
