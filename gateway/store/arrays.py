@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
+from psycopg.types.string import StrDumper
 
 #: SQL type → (type of the element, of the array, struct format of fixed-size elements).
 _KINDS: dict[str, tuple[int, int, str]] = {
@@ -43,10 +44,23 @@ _CLASSES: dict[str, type[Array]] = {kind: type(f"Array_{kind}", (Array,), {"__sl
 _DUMPERS = [(_CLASSES[kind], type(f"Dumper_{kind}", (_Dumper,), {"oid": oid})) for kind, (_, oid, _) in _KINDS.items()]
 
 
+class _Text(StrDumper):
+    """PostgreSQL's text has no NUL; FHIR's strings should have none (datatypes.html#string)."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(clean(obj))
+
+
+def clean(text: str) -> str:
+    """The text with U+FFFD for NUL."""
+    return text.replace("\0", "\ufffd") if "\0" in text else text
+
+
 def register(connection: psycopg.Connection[Any]) -> None:
-    """Let a connection send ``Array`` values."""
+    """Let a connection send ``Array`` values, and texts with a NUL."""
     for kind, dumper in _DUMPERS:
         connection.adapters.register_dumper(kind, dumper)
+    connection.adapters.register_dumper(str, _Text)
 
 
 def encode(kind: str, values: Sequence[Any]) -> Array:
@@ -67,5 +81,5 @@ def encode(kind: str, values: Sequence[Any]) -> Array:
 def _variable(value: str | bytes | None) -> bytes:
     if value is None:
         return _NULL
-    data = value.encode() if isinstance(value, str) else value
+    data = clean(value).encode() if isinstance(value, str) else value
     return len(data).to_bytes(4, "big") + data

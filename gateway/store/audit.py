@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
 
 from gateway.errors import GatewayError
 from gateway.store.database import Database, busy
@@ -14,6 +13,7 @@ from gateway.store.model import Access, AuditRow
 log = logging.getLogger("huren.store")
 
 EVERY = 0.1  # seconds
+_BATCH = 5000  # rows of one transaction
 MOST = 100_000  # rows that may wait while the database is away; after that accesses are refused
 COLUMNS = ("at", "outcome", "caller", "institution", "action", "target", "peer", "persons")
 Row = tuple[int, int, str, str | None, str, str, str, str]
@@ -21,12 +21,8 @@ Row = tuple[int, int, str, str | None, str, str, str, str]
 
 def row(access: Access, at: int, persons: tuple[int, ...] = ()) -> Row:
     """An audit row of an access."""
-    return (at, access.outcome, _clean(access.caller), access.institution, access.action, _clean(access.target),
-            _clean(access.peer), ",".join(map(str, access.persons or persons)))
-
-
-def _clean(text: str) -> str:
-    return text.replace("\0", "\ufffd")  # PostgreSQL's text has no NUL
+    return (at, access.outcome, access.caller, access.institution, access.action, access.target, access.peer,
+            ",".join(map(str, access.persons or persons)))
 
 
 class Audit:
@@ -52,14 +48,9 @@ class Audit:
     def flush(self) -> None:
         """Commit what waits now."""
         with self._lock:
-            rows, self._rows = self._rows, []
-            try:
-                for at in range(0, len(rows), 5000):
-                    self._database.write_audit(COLUMNS, rows[at:at + 5000])
-                    done = at + 5000
-            except BaseException:
-                self._rows = rows[locals().get("done", 0):] + self._rows
-                raise
+            while rows := self._rows[:_BATCH]:
+                self._database.write_audit(COLUMNS, rows)
+                del self._rows[:len(rows)]
 
     def close(self) -> None:
         """Commit what waits and stop."""
@@ -88,10 +79,10 @@ class Audit:
                 self._wake.set()
 
 
-def rows(read: Callable[..., list[tuple[object, ...]]], limit: int, before: int | None = None) -> Sequence[AuditRow]:
+def rows(database: Database, limit: int, before: int | None = None) -> list[AuditRow]:
     """Newest first; ``before``: a time in µs."""
-    found = read(f"SELECT {', '.join(COLUMNS)} FROM audit WHERE at < ? ORDER BY at DESC, pk DESC LIMIT ?",
-                 (before if before is not None else 1 << 62, limit))
+    found = database.read_audit(f"SELECT {', '.join(COLUMNS)} FROM audit WHERE at < ? ORDER BY at DESC, pk DESC LIMIT ?",
+                                (before if before is not None else 1 << 62, limit))
     return [AuditRow(at, Access(caller, institution, action, target, outcome, peer,
                                 tuple(map(int, persons.split(","))) if persons else ()))
-            for at, outcome, caller, institution, action, target, peer, persons in found]  # type: ignore[arg-type,attr-defined,misc]
+            for at, outcome, caller, institution, action, target, peer, persons in found]

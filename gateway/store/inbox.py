@@ -39,8 +39,7 @@ def arrival(raw: bytes, protocol: str, peer: str, control_id: str, facility: str
     """Digest and compressed bytes, made in the caller's thread."""
     digest = blake2b(raw, digest_size=16, person=protocol.encode()[:16]).digest()
     number, body = codec.compress(f"raw:{protocol}", raw)
-    clean = [text.replace("\0", "") for text in (protocol, peer, control_id, facility)]  # PostgreSQL's text has no NUL
-    return Arrival(digest, *clean, number, body)
+    return Arrival(digest, protocol, peer, control_id, facility, number, body)
 
 
 def record(transaction: Transaction, jobs: Sequence[Job], now: int, boot: int) -> None:

@@ -63,7 +63,7 @@ idx_date = _table("idx_date", _integer("param", Integer), _integer("lo"), _integ
                   key=("param", "person", "pk", "lo", "span"))
 Index("idx_date_lo", idx_date.c.param, idx_date.c.lo, idx_date.c.person, idx_date.c.pk)
 WIDE = 86_400_000
-Index("idx_date_wide", idx_date.c.param, idx_date.c.lo, sqlite_where=idx_date.c.span >= WIDE,
+Index("idx_date_wide", idx_date.c.param, idx_date.c.span, sqlite_where=idx_date.c.span >= WIDE,
       postgresql_where=idx_date.c.span >= WIDE)
 
 #: ``value``: normalised; ``raw``: as it was written, empty when that is the same.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import select
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -207,6 +208,8 @@ class _Reader:
         self.raw: psycopg.Connection[Any] = raw
         register(self.raw)
         self.cursor = self.raw.cursor(binary=True)
+        self._poll = select.poll()
+        self._poll.register(self.raw.fileno(), select.POLLIN)
 
     def one(self, sql: str, values: Values = ()) -> tuple[Any, ...] | None:
         return self.cursor.execute(_own(sql), values, prepare=True).fetchone()
@@ -219,14 +222,10 @@ class _Reader:
         return self.cursor.execute(_own(sql), (*before, wanted), prepare=True).fetchall() if wanted else []
 
     def usable(self) -> bool:
-        """Whether the connection was alive when last looked at; a server that went away shows in a readable socket."""
+        """Whether an idle connection lives: a server that went away has said so, and so the socket can be read."""
         if self.raw.closed or self.raw.broken:
             return False
-        try:
-            self.raw.pgconn.consume_input()
-        except psycopg.Error:
-            return False
-        return bool(self.raw.pgconn.status == psycopg.pq.ConnStatus.OK)
+        return not self._poll.poll(0)
 
     def idle(self) -> bool:
         """Whether no transaction is open."""

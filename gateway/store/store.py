@@ -350,10 +350,10 @@ class Store:
         """Keep an access: durable within 100 ms and at close. BUSY when none could be kept for long."""
         self._audit.add(audit.row(access, time.time_ns() // 1000))
 
-    def audit_rows(self, limit: int = 100, before: int | None = None) -> Sequence[AuditRow]:
+    def audit_rows(self, limit: int = 100, before: int | None = None) -> list[AuditRow]:
         """Accesses, newest first; ``before``: a time in µs."""
         self._audit.flush()
-        return audit.rows(self._database.read_audit, limit, before)
+        return audit.rows(self._database, limit, before)
 
     def secret(self, name: str) -> bytes:
         """32 random bytes, made once for this database and the same in every process: for signing."""
