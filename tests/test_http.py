@@ -228,7 +228,7 @@ def test_prefer_return(client: FlaskClient, prefer: str, empty: bool, kind: str)
     ("GET", "/fhir/Nothing", 404, "not-supported"), ("GET", "/elsewhere", 404, "not-supported"),
     ("GET", "/fhir/Patient/1/2/3/4", 404, "not-supported"), ("GET", "/fhir/Patient/$everything", 404, "not-supported"),
     ("PATCH", "/fhir/Patient/p1", 405, "not-supported"), ("PUT", "/fhir/Patient?identifier=1", 400, "not-supported"),
-    ("DELETE", "/fhir/Patient?identifier=1", 400, "not-supported"), ("POST", "/fhir/metadata", 404, "not-supported"),
+    ("DELETE", "/fhir/Patient?identifier=1", 400, "not-supported"), ("POST", "/fhir/metadata", 405, "not-supported"),
     ("GET", "/fhir", 405, "not-supported"), ("POST", "/fhir/Patient/p1", 405, "not-supported"),
     ("GET", "/fhir/Patient?unknown=1", 400, "not-supported"), ("GET", "/fhir/Patient?birthdate=x", 400, "invalid")])
 def test_refusals_are_outcomes(client: FlaskClient, method: str, path: str, status: int, code: str) -> None:

@@ -1,4 +1,8 @@
-"""The Flask application: who asks, what is answered, what is written down about it."""
+"""The application: who asks, what is answered, what is written down about it.
+
+Pages and the operator's paths are Flask's. FHIR's paths go by `gateway.edges.http.fhir` alone: they need no template
+and no context, and without these a read costs half. Both pass through the same ``Hooks``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import logging
 import re
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +30,7 @@ from gateway.fhir.elements import resource_types
 from gateway.store.model import Access
 
 if TYPE_CHECKING:
+    from gateway.edges.http.fhir import Fhir
     from gateway.store import Store
 
 log = logging.getLogger("huren.http")
@@ -49,26 +55,38 @@ class Request(flask.Request):
     began: float = 0.0
     #: the label of the figures and the audit row's action; ``audit``: whether an audit row is due
     interaction: str = "other"
+    resource_type: str = ""
+    parts: tuple[str, ...] = ()
+    view: Callable[..., Response]
     target: str = ""
     persons: tuple[int, ...] = ()
     audit: bool = False
+
+
+_ALWAYS = (("X-Content-Type-Options", "nosniff"),)
+_NOT_KEPT = ("Cache-Control", "no-store")  # unless a response says otherwise: patients' data stay in no cache
 
 
 class Response(flask.Response):
     """A response that is written in one piece: no iterator to wrap, one packet on the wire where it fits."""
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
-        body = self.response
-        if not isinstance(body, list) or self.direct_passthrough:
+        body, headers, status = self.response, self.headers, self.status_code
+        if not isinstance(body, list) or self.direct_passthrough:  # a file
+            headers.extend(_ALWAYS)
             return super().__call__(environ, start_response)
-        status = self.status_code
-        headers = self.headers
         if status != 204 and status != 304:
-            headers["Content-Length"] = str(sum(map(len, body)))
+            length = str(sum(map(len, body)))
         else:
             headers.remove("Content-Type")
-        start_response(self.status, headers.to_wsgi_list())
-        return [] if environ["REQUEST_METHOD"] == "HEAD" or status in (204, 304) else body
+            body, length = [], ""
+        lines = [*headers.to_wsgi_list(), *_ALWAYS]
+        if length:
+            lines.append(("Content-Length", length))
+        if "Cache-Control" not in headers:
+            lines.append(_NOT_KEPT)
+        start_response(self.status, lines)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
 
 class _NoSessions(SessionInterface):
@@ -84,11 +102,29 @@ class _NoSessions(SessionInterface):
 
 
 class Gateway(flask.Flask):
-    """Flask with our request, response and no sessions."""
+    """Flask with our request, response and no sessions, and with FHIR's paths beside it."""
 
     request_class = Request
     response_class = Response
     session_interface = _NoSessions()
+    hooks: Hooks
+    api: Fhir
+
+    def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """A request (PEP 3333)."""
+        path = environ["PATH_INFO"]
+        if not path.startswith("/fhir") or path[5:6] not in ("", "/"):
+            return super().wsgi_app(environ, start_response)
+        request, hooks = Request(environ), self.hooks
+        try:
+            try:
+                self.api.route(request)
+            finally:  # a login that is missing is refused before a path that is
+                early = hooks.before(request)
+            response = early or self.api.answer(request)
+        except Exception as problem:
+            response = hooks.refused(request, problem)
+        return hooks.after(request, response)(environ, start_response)
 
 
 def create_app(settings: Settings, store: Store, figures: Figures | None = None) -> Gateway:
@@ -101,14 +137,15 @@ def create_app(settings: Settings, store: Store, figures: Figures | None = None)
     app.url_map.merge_slashes = False
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     figures = figures or Figures()
-    _Hooks(settings, store, figures).install(app)
-    fhir.install(app, settings, store)
+    app.hooks = Hooks(settings, store, figures)
+    app.hooks.install(app)
+    app.api = fhir.Fhir(settings, store)
     operation.install(app, store, figures)
     pages.install(app, settings, store)
     return app
 
 
-class _Hooks:
+class Hooks:
     """Before and after each request."""
 
     def __init__(self, settings: Settings, store: Store, figures: Figures) -> None:
@@ -118,19 +155,18 @@ class _Hooks:
         self._proxies = Proxies(settings)
 
     def install(self, app: Gateway) -> None:
-        app.before_request(self.before)
-        app.after_request(self.after)
-        app.register_error_handler(Exception, self.refused)
+        app.before_request(lambda: self.before(current()))
+        app.after_request(lambda response: self.after(current(), response))
+        app.register_error_handler(Exception, lambda problem: self.refused(current(), problem))
 
     # ---------------------------------------------------------------- before
 
-    def before(self) -> Response | None:
+    def before(self, request: Request) -> Response | None:
         """Who asks? What needs a login has one from here on."""
-        request: Request = flask.request._get_current_object()  # type: ignore[attr-defined]
         request.began = time.perf_counter()
         request.asked = self._proxies.origin(request.environ)
         path = request.path
-        if request.url_rule is not None:
+        if request.url_rule is not None:  # Flask's
             request.interaction = request.url_rule.endpoint.partition(":")[0]
         if request.method == "OPTIONS":
             return _preflight()
@@ -157,9 +193,8 @@ class _Hooks:
 
     # ---------------------------------------------------------------- refusals
 
-    def refused(self, problem: Exception) -> Response:
+    def refused(self, request: Request, problem: Exception) -> Response:
         """Any refusal, by the answer table, as OperationOutcome in the format that the client can read."""
-        request: Request = flask.request._get_current_object()  # type: ignore[attr-defined]
         error = refusal_of(problem)
         if error.category is Category.FAULT:
             place = traceback.extract_tb(problem.__traceback__)[-1:]
@@ -178,20 +213,15 @@ class _Hooks:
 
     # ---------------------------------------------------------------- after
 
-    def after(self, response: flask.Response) -> flask.Response:
+    def after(self, request: Request, response: Response) -> Response:
         """One audit row, one count and one log line a request; the log never names a person or a search's values."""
-        request: Request = flask.request._get_current_object()  # type: ignore[attr-defined]
         status = response.status_code
         if request.audit:
             self._store.audit(Access(request.caller.name, request.caller.institution, request.interaction,
                                      request.target or request.path, status, request.asked.peer, request.persons))
-        headers = response.headers
-        headers["X-Content-Type-Options"] = "nosniff"
-        if "Cache-Control" not in headers:
-            headers["Cache-Control"] = "no-store"
         if (asker := request.environ.get("HTTP_ORIGIN")) and self._may_read(asker):
-            headers["Access-Control-Allow-Origin"] = "*"
-            headers["Access-Control-Expose-Headers"] = "ETag, Location, Last-Modified, Content-Location"
+            response.headers["Access-Control-Allow-Origin"] = "*"
+            response.headers["Access-Control-Expose-Headers"] = "ETag, Location, Last-Modified, Content-Location"
         took = time.perf_counter() - request.began
         self._figures.count(request.interaction, status, took)
         log.info("http method=%s interaction=%s type=%s client=%s status=%d ms=%.1f", request.method,
@@ -205,8 +235,12 @@ class _Hooks:
 
 def _type_of(request: Request) -> str:
     """The resource type of a FHIR request: nothing else of the path, which may hold a patient's id."""
-    given = (request.view_args or {}).get("resource_type", "")
-    return given if given in resource_types() else "-"
+    return request.resource_type if request.resource_type in resource_types() else "-"
+
+
+def current() -> Request:
+    """The request that Flask is answering in this thread."""
+    return flask.request._get_current_object()  # type: ignore[attr-defined]
 
 
 def _preflight() -> Response:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from gateway import search
 from gateway.edges.http.answers import answer_for, outcome_of, refusal_of
@@ -20,6 +20,7 @@ from gateway.edges.http.interactions import (
     location_of,
     require_type,
     require_valid,
+    shape_of,
     text_of,
     unchanged,
     unsupported_condition,
@@ -91,23 +92,20 @@ class Bundles:
         return self._rest.update(who, entry.resource_type, entry.resource_id, entry.resource, if_match(entry.if_match))
 
     def _get(self, who: Who, entry: Entry, base: str) -> Result:
-        steps = entry.path.strip("/").split("/")
         query = dict(parse_qsl(entry.query, keep_blank_values=True))
-        match steps:
-            case [kind] if kind and kind != "metadata":
-                require_type(kind)
-                return self._search(who, kind, entry.query, base)
-            case [kind, "_history"]:
-                return self._rest.history(who, kind, None, HistoryPage.of(query), base)
-            case [kind, name, "_history"]:
-                return self._rest.history(who, kind, name, HistoryPage.of(query), base)
-            case [kind, name, "_history", version]:
-                return self._rest.vread(who, kind, name, version)
-            case [kind, name] if name[:1] not in ("_", "$"):
-                found = self._rest.read(who, kind, name)
-                if unchanged(found, entry.if_none_match, entry.if_modified_since):
-                    return replace(found, status=304, body=b"")
-                return found
+        shape, parts = shape_of([unquote(step) for step in entry.path.rstrip("/").split("/")])
+        if shape == "type":
+            require_type(parts[0])
+            return self._search(who, parts[0], entry.query, base)
+        if shape in ("type-history", "instance-history"):
+            return self._rest.history(who, parts[0], parts[1] if parts[1:] else None, HistoryPage.of(query), base)
+        if shape == "version":
+            return self._rest.vread(who, *parts)
+        if shape == "instance":
+            found = self._rest.read(who, *parts)
+            if unchanged(found, entry.if_none_match, entry.if_modified_since):
+                return replace(found, status=304, body=b"")
+            return found
         raise GatewayError(Category.UNSUPPORTED, "an entry reads, searches or asks for a history; nothing else by GET",
                            f"{entry.where}.request.url", detail="path")
 

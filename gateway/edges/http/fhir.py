@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import flask
+from werkzeug.exceptions import MethodNotAllowed
 
 from gateway import search
 from gateway.config import Settings
 from gateway.edges.http import negotiate
-from gateway.edges.http.app import Gateway, Request, Response, outcome_response
+from gateway.edges.http.app import Request, Response, outcome_response
 from gateway.edges.http.batch import Bundles
 from gateway.edges.http.capability import Capability
 from gateway.edges.http.interactions import (
@@ -20,6 +20,7 @@ from gateway.edges.http.interactions import (
     Who,
     if_match,
     require_type,
+    shape_of,
     text_of_row,
     unchanged,
     unsupported_condition,
@@ -32,89 +33,84 @@ if TYPE_CHECKING:
     from gateway.store import Store
 
 
-def install(app: Gateway, settings: Settings, store: Store) -> None:
-    """Add the routes; an endpoint's name is the interaction's, which the figures and the audit show."""
-    views = _Fhir(store, Capability(settings))
-    one, kind = "/fhir/<resource_type>/<resource_id>", "/fhir/<resource_type>"
-    for rule, endpoint, view, methods in (
-            (one, "read", views.read, ["GET"]),
-            (f"{one}/_history/<version>", "vread", views.vread, ["GET"]),
-            (f"{one}/_history", "history-instance", views.history, ["GET"]),
-            (f"{kind}/_history", "history-type", views.history, ["GET"]),
-            (kind, "search-type", views.search, ["GET"]),
-            (f"{kind}/_search", "search-type:post", views.search_by_post, ["POST"]),
-            (kind, "create", views.create, ["POST"]),
-            (one, "update", views.update, ["PUT"]),
-            (one, "delete", views.delete, ["DELETE"]),
-            ("/fhir", "batch", views.bundle, ["POST"]),
-            ("/fhir/metadata", "capabilities", views.metadata, ["GET"]),
-            (one, "update:patch", views.conditional, ["PATCH"]),
-            (kind, "update:conditional", views.conditional, ["PUT", "PATCH", "DELETE"])):
-        app.add_url_rule(rule, endpoint, view, methods=methods)
+#: Interaction (the label of figures and audit) and what answers it.
+_Row = tuple[str, Callable[..., Response]]
 
 
-def _request() -> Request:
-    """The request, when it can be answered in a format that the client reads: else nothing is done for it."""
-    request: Request = flask.request._get_current_object()  # type: ignore[attr-defined]
-    environ = request.environ
-    wanted_here = request.args.get("_format", "") if environ.get("QUERY_STRING") else ""
-    request.wanted = negotiate.accepted(environ.get("HTTP_ACCEPT", ""), wanted_here)
-    return request
+class Fhir:
+    """The rows of the API: address and method to a few lines around an interaction."""
 
-
-def _who(request: Request) -> Who:
-    return Who(request.caller, request.asked.peer)
-
-
-def _base(request: Request) -> str:
-    return request.asked.base + "/fhir"
-
-
-class _Fhir:
-    """The views; each a few lines around an interaction."""
-
-    def __init__(self, store: Store, capability: Capability) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         self._store = store
         self._rest = Interactions(store)
         self._bundles = Bundles(store, self._rest, self._search)
-        self._capability = capability
+        self._capability = Capability(settings)
+        update, delete = ("update", self.update), ("delete", self.delete)
+        self._rows: dict[str, dict[str, _Row]] = {
+            "base": {"POST": ("batch", self.bundle)},
+            "metadata": {"GET": ("capabilities", self.metadata)},
+            "type": {"GET": ("search-type", self.search), "POST": ("create", self.create),
+                     **dict.fromkeys(("PUT", "PATCH", "DELETE"), ("update", self.conditional))},
+            "search": {"POST": ("search-type", self.search_by_post)},
+            "type-history": {"GET": ("history-type", self.history)},
+            "instance": {"GET": ("read", self.read), "PUT": update, "DELETE": delete, "PATCH": ("update", self.patch)},
+            "instance-history": {"GET": ("history-instance", self.history)},
+            "version": {"GET": ("vread", self.vread)}}
+
+    def route(self, request: Request) -> None:
+        """Find who answers: the interaction's name is then known to figures and audit, whatever happens next."""
+        steps = request.path.split("/")[2:]
+        if steps and not steps[-1]:
+            steps.pop()
+        shape, request.parts = shape_of(steps)
+        request.resource_type = request.parts[0] if request.parts else ""
+        method = "GET" if request.method == "HEAD" else request.method
+        rows = self._rows[shape]
+        if method == "OPTIONS":
+            return  # the hooks answer
+        if method not in rows:
+            raise MethodNotAllowed([*rows, "HEAD"] if "GET" in rows else list(rows))
+        request.interaction, request.view = rows[method]
+
+    def answer(self, request: Request) -> Response:
+        """Answer a request that was routed, when its client can read the answer: else nothing is done for it."""
+        environ = request.environ
+        wanted = request.args.get("_format", "") if environ.get("QUERY_STRING") else ""
+        request.wanted = negotiate.accepted(environ.get("HTTP_ACCEPT", ""), wanted)
+        if request.resource_type:
+            require_type(request.resource_type)
+        return request.view(request, *request.parts)
 
     # ---------------------------------------------------------------- reading
 
-    def read(self, resource_type: str, resource_id: str) -> Response:
+    def read(self, request: Request, resource_type: str, resource_id: str) -> Response:
         """http.html#read"""
-        request = _request()
         request.target = f"{resource_type}/{resource_id}"
         return _shown(request, self._rest.read(_who(request), resource_type, resource_id))
 
-    def vread(self, resource_type: str, resource_id: str, version: str) -> Response:
+    def vread(self, request: Request, resource_type: str, resource_id: str, version: str) -> Response:
         """http.html#vread"""
-        request = _request()
         request.target = f"{resource_type}/{resource_id}/_history/{version}"
         return _shown(request, self._rest.vread(_who(request), resource_type, resource_id, version))
 
-    def history(self, resource_type: str, resource_id: str | None = None) -> Response:
+    def history(self, request: Request, resource_type: str, resource_id: str | None = None) -> Response:
         """http.html#history, of a resource and of a type"""
-        request = _request()
         request.target = request.full_path.removeprefix("/fhir/").rstrip("?")
         page = HistoryPage.of(request.args.to_dict())
         return _shown(request, self._rest.history(_who(request), resource_type, resource_id, page, _base(request)))
 
-    def metadata(self) -> Response:
+    def metadata(self, request: Request) -> Response:
         """http.html#capabilities; needs no login, so that a client can find out how to log in"""
-        request = _request()
         return _shown(request, Result(200, self._capability.text(_base(request))))
 
     # ---------------------------------------------------------------- search.html
 
-    def search(self, resource_type: str) -> Response:
+    def search(self, request: Request, resource_type: str) -> Response:
         """http.html#search by GET"""
-        request = _request()
         return self._searched(request, resource_type, request.query_string.decode("utf-8", "replace"))
 
-    def search_by_post(self, resource_type: str) -> Response:
+    def search_by_post(self, request: Request, resource_type: str) -> Response:
         """http.html#search by POST: the form's parameters and those of the address, as one query"""
-        request = _request()
         if request.mimetype not in (negotiate.FORM, "") or (not request.mimetype and request.content_length):
             raise GatewayError(Category.UNSUPPORTED, f"send {negotiate.FORM}", "Content-Type", detail="content-type")
         query = request.query_string.decode("utf-8", "replace")
@@ -122,7 +118,6 @@ class _Fhir:
         return self._searched(request, resource_type, "&".join(filter(None, (query, body))))
 
     def _searched(self, request: Request, resource_type: str, query: str) -> Response:
-        require_type(resource_type)
         request.target = f"{resource_type}?{query}"
         handling = negotiate.preferences(request.environ.get("HTTP_PREFER", "")).handling
         return _shown(request, self._search(_who(request), resource_type, query, _base(request), handling))
@@ -133,46 +128,48 @@ class _Fhir:
 
     # ---------------------------------------------------------------- writing
 
-    def create(self, resource_type: str) -> Response:
+    def create(self, request: Request, resource_type: str) -> Response:
         """http.html#create"""
-        request = _request()
-        require_type(resource_type)
         request.target = resource_type
         if "HTTP_IF_NONE_EXIST" in request.environ:
             raise unsupported_condition("a conditional create (If-None-Exist)")
         return _stored(request, self._rest.create(_who(request), resource_type, _body(request)))
 
-    def update(self, resource_type: str, resource_id: str) -> Response:
+    def update(self, request: Request, resource_type: str, resource_id: str) -> Response:
         """http.html#update, also under an id of the client's"""
-        request = _request()
-        require_type(resource_type)
         request.target = f"{resource_type}/{resource_id}"
         version = if_match(request.environ.get("HTTP_IF_MATCH", ""))
         return _stored(request, self._rest.update(_who(request), resource_type, resource_id, _body(request), version))
 
-    def delete(self, resource_type: str, resource_id: str) -> Response:
+    def delete(self, request: Request, resource_type: str, resource_id: str) -> Response:
         """http.html#delete"""
-        request = _request()
         request.target = f"{resource_type}/{resource_id}"
         version = if_match(request.environ.get("HTTP_IF_MATCH", ""))
         return _stored(request, self._rest.delete(_who(request), resource_type, resource_id, version))
 
-    def bundle(self) -> Response:
+    def bundle(self, request: Request) -> Response:
         """http.html#transaction, and batch"""
-        request = _request()
         returns = negotiate.preferences(request.environ.get("HTTP_PREFER", "")).returns
         name, result = self._bundles.run(_who(request), _body(request), _base(request), returns)
         request.interaction, request.target = name, "Bundle"
         return _shown(request, result)
 
-    def conditional(self, resource_type: str, resource_id: str = "") -> Response:
-        """http.html#cond-update, #patch: refused in words, never done as something else"""
-        request = _request()
-        require_type(resource_type)
-        if request.method == "PATCH":
-            raise GatewayError(Category.UNSUPPORTED, "PATCH is not supported; read, then update with If-Match",
-                               detail="method")
+    def conditional(self, request: Request, resource_type: str) -> Response:
+        """http.html#cond-update: refused in words, never done as something else"""
         raise unsupported_condition(f"a conditional {request.method}")
+
+    def patch(self, request: Request, resource_type: str, resource_id: str) -> Response:
+        """http.html#patch"""
+        raise GatewayError(Category.UNSUPPORTED, "PATCH is not supported; read, then update with If-Match",
+                           detail="method")
+
+
+def _who(request: Request) -> Who:
+    return Who(request.caller, request.asked.peer)
+
+
+def _base(request: Request) -> str:
+    return request.asked.base + "/fhir"
 
 
 # ---------------------------------------------------------------- search results

@@ -84,9 +84,6 @@ class Interactions:
     def read(self, who: Who, resource_type: str, resource_id: str) -> Result:
         """The current version; NOT_FOUND with detail ``gone`` when it was deleted."""
         require_type(resource_type)
-        if resource_id[:1] in ("$", "_"):
-            raise GatewayError(Category.UNSUPPORTED, "there is no such operation here; see /fhir/metadata",
-                               detail="path")
         return _shown(self._store.read(resource_type, resource_id, who.caller))
 
     def vread(self, who: Who, resource_type: str, resource_id: str, version: str) -> Result:
@@ -148,6 +145,35 @@ class Interactions:
                         who.peer)
         [written] = self._store.write(Unit([Delete(resource_type, resource_id, if_match)], access=access), who.caller)
         return Result(204, version=written.version, updated=written.updated, audited=True)
+
+
+# ---------------------------------------------------------------- addresses
+
+def shape_of(steps: list[str]) -> tuple[str, tuple[str, ...]]:
+    """What an address below the base names (http.html#general), and its parts; of requests and of Bundles' entries.
+
+    ``base``, ``metadata``, ``type``, ``search``, ``type-history``, ``instance``, ``instance-history`` or ``version``;
+    UNSUPPORTED (404) for anything else: compartments, operations, other servers' paths.
+    """
+    match steps:
+        case [kind, name] if name[:1] not in ("_", "$", ""):
+            return "instance", (kind, name)
+        case ["metadata"]:
+            return "metadata", ()
+        case [kind] if kind[:1] not in ("_", "$", ""):
+            return "type", (kind,)
+        case [kind, "_search"]:
+            return "search", (kind,)
+        case [kind, "_history"]:
+            return "type-history", (kind,)
+        case [kind, name, "_history"]:
+            return "instance-history", (kind, name)
+        case [kind, name, "_history", version]:
+            return "version", (kind, name, version)
+        case []:
+            return "base", ()
+    raise GatewayError(Category.UNSUPPORTED, "there is nothing at this path; see /fhir/metadata for what there is",
+                       detail="path")
 
 
 # ---------------------------------------------------------------- rules

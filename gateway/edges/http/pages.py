@@ -12,7 +12,7 @@ import flask
 from gateway import __version__, search
 from gateway.caller import Caller
 from gateway.config import Settings
-from gateway.edges.http.app import Gateway, Request, Response
+from gateway.edges.http.app import Gateway, Request, Response, current
 from gateway.edges.http.interactions import text_of_row
 from gateway.edges.http.texts import in_language, language_of, texts
 from gateway.edges.http.timeline import ITEM, courses, days, institution_of, when_of
@@ -70,7 +70,7 @@ class _Pages:
 
     def start(self) -> Response:
         """What runs here. Without a login it shows sums, and nothing of any patient."""
-        request: Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+        request = current()
         counts = self._counts()
         hospitals: dict[str, str] = {}
         people: list[_Person] = []
@@ -152,7 +152,7 @@ class _Pages:
 
     def person(self, patient_id: str) -> Response:
         """A person's results from all hospitals, newest first."""
-        request: Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+        request = current()
         caller = request.caller
         for kind in ("Patient", "DiagnosticReport", "Observation", "ImagingStudy"):
             caller.require("s", kind)
