@@ -7,24 +7,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
+
+from gateway.fhir.elements import elements_of, resource_types
 
 Dict = dict[str, Any]
 
 
 class Invariant(NamedTuple):
-    """``holds`` is asked of each object of the type, after its own elements were found well formed."""
+    """``holds`` is asked of each object of the type, after its own elements were found well formed.
+
+    Where the names of the members alone decide, or only an object with the element ``needs`` can break it, it says so:
+    `gateway.fhir.plans` need not ask then.
+    """
 
     key: str
     holds: Callable[[Dict], bool]
     says: str
     element: str = ""
+    names_only: bool = False
+    needs: str = ""
 
 
-def _choice(obj: Dict, stem: str) -> bool:
-    """Whether one of the elements of ``stem[x]`` is there (a capital follows the stem)."""
-    size = len(stem)
-    return any(name.startswith(stem) and len(name) > size and name[size].isupper() for name in obj)
+@cache
+def _values() -> frozenset[str]:
+    """The elements of Observation's ``value[x]``."""
+    return frozenset(element.name for element in elements_of("Observation").values() if element.choice == "value")
+
+
+def _valued(observation: Dict) -> bool:
+    return not _values().isdisjoint(observation)
 
 
 def _per_1(period: Dict) -> bool:
@@ -39,7 +52,7 @@ def _per_1(period: Dict) -> bool:
 
 def _obs_7(observation: Dict) -> bool:
     code = observation.get("code")
-    return not _choice(observation, "value") or all(c.get("code") != code for c in observation.get("component", ()))
+    return not _valued(observation) or all(c.get("code") != code for c in observation.get("component", ()))
 
 
 def _ext_1(extension: Dict) -> bool:
@@ -62,31 +75,51 @@ def _reference(reference: Dict) -> bool:
     return value is None or _REFERENCE(value) is not None
 
 
+_TARGET = re.compile(r"(?:https?://[^\s]+/)?([A-Z][A-Za-z]+)(?:/[A-Za-z0-9\-.]{1,64}(?:/_history/[^/]+)?|\?.*)",
+                     re.ASCII).fullmatch
+
+
+def target_holds(reference: Dict, targets: frozenset[str]) -> bool:
+    """Whether a well-formed Reference whose literal URL names its type names one of these."""
+    literal = reference.get("reference") or ""
+    match = _TARGET(literal)
+    return match is None or match[1] in targets or (match[1] not in resource_types() and literal.startswith("http"))
+
+
+def codes_hold(value: Dict, kind: str, systems: dict[str, frozenset[str]]) -> bool:
+    """Whether a well-formed Coding or CodeableConcept has a code of a required binding; text alone will do."""
+    codings = (value,) if kind == "Coding" else value.get("coding", ())
+    return not codings or any(c.get("code") in systems.get(c.get("system", ""), ()) for c in codings)
+
+
 #: hl7.org/fhir/R4: the page of each type lists its invariants.
 BASE: dict[str, tuple[Invariant, ...]] = {
     "Attachment": (Invariant("att-1", lambda o: "data" not in o or "contentType" in o,
-                             "an attachment with data needs its content type", "contentType"),),
+                             "an attachment with data needs its content type", "contentType", names_only=True),),
     "Bundle": (Invariant("bdl-1", lambda o: "total" not in o or o.get("type") in ("searchset", "history"),
-                         "total belongs into a searchset or history only", "total"),),
+                         "total belongs into a searchset or history only", "total", needs="total"),),
     "ContactPoint": (Invariant("cpt-2", lambda o: "value" not in o or "system" in o or "_system" in o,
-                               "a contact point with a value needs its system", "system"),),
-    "Extension": (Invariant("ext-1", _ext_1, "an extension has either a value or extensions"),),
+                               "a contact point with a value needs its system", "system", names_only=True),),
+    "Extension": (Invariant("ext-1", _ext_1, "an extension has either a value or extensions",
+                            names_only=True),),
     "Observation": (
-        Invariant("obs-6", lambda o: "dataAbsentReason" not in o or not _choice(o, "value"),
-                  "a value and a reason for its absence exclude each other", "dataAbsentReason"),
-        Invariant("obs-7", _obs_7, "a component has the code of the observation that has a value itself", "component")),
+        Invariant("obs-6", lambda o: "dataAbsentReason" not in o or not _valued(o),
+                  "a value and a reason for its absence exclude each other", "dataAbsentReason", names_only=True),
+        Invariant("obs-7", _obs_7, "a component has the code of the observation that has a value itself", "component",
+                  needs="component")),
     "Observation.referenceRange": (Invariant("obs-3", lambda o: bool({"low", "high", "text"} & o.keys()),
-                                             "a reference range needs low, high or text"),),
+                                             "a reference range needs low, high or text", names_only=True),),
     "Patient.contact": (Invariant("pat-1", lambda o: bool({"name", "telecom", "address", "organization"} & o.keys()),
-                                  "a contact needs a name, telecom, address or organization"),),
+                                  "a contact needs a name, telecom, address or organization", names_only=True),),
     "Period": (Invariant("per-1", _per_1, "the start must not be after the end"),),
     "Quantity": (Invariant("qty-3", lambda o: "code" not in o or "system" in o or "_system" in o,
-                           "a unit's code needs its system", "system"),),
-    "Reference": (Invariant("ref-1", _reference, "must be #id, Type/id, an absolute URL or urn:uuid:", "reference"),),
+                           "a unit's code needs its system", "system", names_only=True),),
+    "Reference": (Invariant("ref-1", _reference, "must be #id, Type/id, an absolute URL or urn:uuid:", "reference",
+                            needs="reference"),),
 }
 #: domainresource.html dom-2, dom-4, dom-5; a contained resource is referred to by its id.
 CONTAINED = Invariant("dom-2", _contained, "a contained resource has an id, no version, no security label and contains "
-                                           "none itself", "contained")
+                                           "none itself", "contained", needs="contained")
 for _kind in ("Age", "Count", "Distance", "Duration"):
     BASE[_kind] = BASE["Quantity"]
 
@@ -105,7 +138,7 @@ def _has_study_uid(study: Dict) -> bool:
 
 
 def _has_value(observation: Dict) -> bool:
-    return _choice(observation, "value") or not {"dataAbsentReason", "component", "hasMember"}.isdisjoint(observation)
+    return _valued(observation) or not {"dataAbsentReason", "component", "hasMember"}.isdisjoint(observation)
 
 
 def _has_counts(study: Dict) -> bool:

@@ -1,0 +1,120 @@
+"""`gateway.fhir.plans`: the faster way gives the verdicts of the walk, and stays small."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from fhir_samples import make, mutated
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.fhir import check, plans
+from gateway.fhir.elements import resource_types
+
+_OBSERVATION: dict[str, Any] = {
+    "resourceType": "Observation", "id": "o", "status": "final", "subject": {"reference": "Patient/p"},
+    "code": {"coding": [{"system": "http://loinc.org", "code": "718-7"}], "text": "HGB"},
+    "effectiveDateTime": "2026-11-20", "valueQuantity": {"value": Decimal("150.0"), "unit": "g/L"},
+    "performer": [{"reference": "Organization/h"}], "interpretation": [{"coding": [{"code": "N"}]}]}
+
+
+def _forget() -> None:
+    for known in plans._plans.values():
+        known.clear()
+    plans._seen.clear()
+    plans._count = 0
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    _forget()
+    yield
+    _forget()
+
+
+def _learn(resource: dict[str, Any]) -> None:
+    for _ in range(2 * plans._SIGHTINGS):
+        assert check.check(resource) == []
+
+
+def _by_walk(resource: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    with monkeypatch.context() as patch:
+        patch.setattr(plans, "_SIGHTINGS", 10**9)
+        _forget()
+        return check.check(resource)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(resource_types())), st.integers(0, 2**32))
+def test_plans_give_the_verdict_of_the_walk(monkeypatch: pytest.MonkeyPatch, kind: str, seed: int) -> None:
+    """Any mutation of a resource whose shape has plans has the same issues as without any plan."""
+    resource, rng = make(kind, seed % 1000), random.Random(seed)
+    _learn(resource)
+    mutations = [mutated(copy.deepcopy(resource), rng) for _ in range(8)]
+    found = [check.check(mutation) for mutation in mutations]
+    assert found == [_by_walk(mutation, monkeypatch) for mutation in mutations]
+
+
+@pytest.mark.parametrize(("path", "value"), [
+    ("status", "fina"), ("status", ["final"]), ("subject", {"reference": "Endpoint/p"}),
+    ("subject", {"reference": "p p"}),
+    ("subject", {"reference": "Organization/p"}), ("subject", {"reference": ["Patient/p"]}), ("subject", []),
+    ("subject", {"reference": "Patient/" + 65 * "p"}), ("id", "a b"), ("effectiveDateTime", "2026-02-30"),
+    ("effectiveDateTime", 2026), ("valueQuantity", {"value": True, "unit": "g/L"}), ("performer", []),
+    ("valueQuantity", {"value": Decimal("NaN"), "unit": "g/L"}), ("valueQuantity", {"value": 1, "unit": ""}),
+    ("valueQuantity", {"unit": "g/L", "value": "1"}), ("performer", {"reference": "Organization/h"}),
+    ("code", {"coding": [{"system": "http://loinc.org", "code": " 718-7"}], "text": "HGB"}),
+    ("code", {"coding": [{"system": {}, "code": "718-7"}], "text": "HGB"}), ("code", {"coding": [], "text": "HGB"}),
+    ("code", {"coding": [None], "text": "HGB"}), ("interpretation", [{"coding": [{"code": 1}]}]),
+    ("code", {"coding": [{"system": "http://loinc.org", "code": "718-7"}], "text": "H\x00"})])
+def test_a_wrong_value_in_a_known_shape_is_found(path: str, value: Any) -> None:
+    """Each kind of test in a plan refuses; the walk then tells the issue below the element."""
+    _learn(_OBSERVATION)
+    assert plans.plans_of("Observation")
+    issues = check.check({**_OBSERVATION, path: value})
+    assert issues
+    assert all(issue.where.startswith(f"Observation.{path.removesuffix('Quantity').removesuffix('DateTime')}")
+               for issue in issues)
+
+
+def test_a_required_code_in_a_concept_is_asked_of_known_shapes() -> None:
+    """A CodeableConcept with a required binding is of its value set, whatever its shape."""
+    patient = {"resourceType": "Patient", "link": [{"other": {"reference": "Patient/b"}, "type": "refer"}]}
+    account = {"resourceType": "AuditEvent", "type": {"code": "rest"}, "recorded": "2026-11-20T00:00:00Z",
+               "agent": [{"requestor": True}], "source": {"observer": {"reference": "Device/d"}}}
+    condition = {"resourceType": "Condition", "subject": {"reference": "Patient/p"}, "clinicalStatus": {
+        "coding": [{"system": "http://terminology.hl7.org/CodeSystem/condition-clinical", "code": "active"}]}}
+    for resource in (patient, account, condition):
+        _learn(resource)
+    coding = condition["clinicalStatus"]["coding"][0]  # type: ignore[index]
+    wrong = {**condition, "clinicalStatus": {"coding": [{**coding, "code": "acive"}]}}
+    assert ["Condition.clinicalStatus"] == [issue.where for issue in check.check(wrong)]
+
+
+def test_the_stores_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither invented shapes nor strings make memory grow, and what is known after is still right."""
+    monkeypatch.setattr(plans, "_MOST_PLANS", 8)
+    monkeypatch.setattr(plans, "_MOST_SEEN", 8)
+    monkeypatch.setattr(plans, "_MOST_STRINGS", 8)
+    rng = random.Random(1)
+    for at in range(60):
+        names = list(_OBSERVATION)
+        rng.shuffle(names)
+        _learn({**{name: _OBSERVATION[name] for name in names}, "id": f"o{at}"})
+        _learn({**_OBSERVATION, "effectiveDateTime": f"2026-11-20T00:00:{at:02}Z"})
+    assert (sum(map(len, plans._plans.values())) <= 8, len(plans._seen) <= 8) == (True, True)
+    assert all(len(plans._strings(kind)[0]) <= 2048 for kind in plans._REPEATING)
+    assert len(plans._strings("dateTime")[0]) <= 8
+    assert check.check({**_OBSERVATION, "effectiveDateTime": "2026-11-20T00:00:61Z"})
+
+
+def test_a_long_text_is_not_kept() -> None:
+    """Only short strings are remembered as good ones."""
+    text = 1000 * "x"
+    _learn({**_OBSERVATION, "code": {"text": text}})
+    assert text not in plans._strings("string")[0]
