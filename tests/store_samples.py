@@ -59,7 +59,7 @@ def check_consistent(store: Store) -> int:
     for pk, key, number, person, institution, version, dictionary, body in heads:
         key = bytes(key)
         assert number == key[0]
-        assert [n for n in range(1, version)] == sorted(v for p, v in history if p == pk), "a version is missing"
+        assert list(range(1, version)) == sorted(v for p, v in history if p == pk), "a version is missing"
         if body is None:
             continue
         resource = index.resource_of(key, store.codec.decompress(dictionary, bytes(body)))

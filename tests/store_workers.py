@@ -1,4 +1,4 @@
-"""Programs that tests of the store run as processes of their own: ``python store_workers.py NAME DATA URL ARGUMENT…``."""
+"""Programs that tests of the store run as processes of their own: ``python store_workers.py NAME DATA URL SEED``."""
 
 from __future__ import annotations
 

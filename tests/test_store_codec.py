@@ -123,12 +123,8 @@ def test_a_damaged_body_or_a_missing_dictionary_is_a_fault() -> None:
         assert Category.FAULT is caught.value.category
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
-def test_the_store_keeps_its_dictionaries(backend: str, store: Store, settings: Settings,
-                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_keeps_its_dictionaries(store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bodies of every stage are read by another process; equal content under another dictionary is no change."""
-    if (settings.database_url == "") != (backend == "sqlite"):
-        pytest.skip("the other backend")
     monkeypatch.setattr(codec, "STAGES", ((100, 100, 4096), (400, 200, 8192)))
     resources = [observation(f"o{n}", f"p{n % 9}", str(n)) for n in range(600)]
     for at in range(0, 600, 50):

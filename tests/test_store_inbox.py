@@ -121,6 +121,7 @@ def test_unmapped_codes_are_counted_once_a_message(store: Store) -> None:
 
 def test_codes_of_a_study_are_counted_without_a_message(store: Store) -> None:
     """A settlement with inbox id 0 has no row to settle."""
-    store.write(Unit([], Settlement(0, "stored", "nb", "DICOM", None, [Unmapped("exam", "CTCHEST", "胸部CT")])), GATEWAY)
+    chest = Unmapped("exam", "CTCHEST", "胸部CT")
+    store.write(Unit([], Settlement(0, "stored", "nb", "DICOM", None, [chest])), GATEWAY)
     assert [("nb", "CTCHEST")] == [(r.institution, r.local) for r in store.unmapped()]
     assert [] == store.inbox()

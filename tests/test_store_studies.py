@@ -13,8 +13,9 @@ from gateway.store.model import Instance, Put, Unit
 
 
 def _instance(sop: str = "1.2.3.4", study: str = "1.2", institution: str = "hz", digest: bytes = b"d" * 32) -> Instance:
-    return Instance(institution, study, f"{study}.3", sop, f"dicom/{institution}/{sop}.{digest[:2].hex()}", 1000, digest,
-                    "CT1", {"SOPInstanceUID": sop, "name": "王^小东", "number": 1})
+    key = f"dicom/{institution}/{sop}.{digest[:2].hex()}"
+    return Instance(institution, study, f"{study}.3", sop, key, 1000, digest, "CT1",
+                    {"SOPInstanceUID": sop, "name": "王^小东", "number": 1})
 
 
 def test_a_new_instance_makes_its_study_dirty(store: Store) -> None:

@@ -3,31 +3,39 @@
 Contract (the methods live on `Store`, in `gateway/store/store.py`; all blocking, all safe from many threads and
 processes on one database):
 
-    store = open_store(settings, migrate=False)     # INVALID when the schema is older or newer: says `huren migrate`
-    store.close()
+    store = open_store(settings, migrate=False)   # INVALID: the schema is another (`huren migrate`) or the index is
+    store.close()                                 # (`huren reindex`, which opens with reindex=True)
 
     # writing: calls return after the commit; concurrent calls share one commit (group commit)
     store.record(raw, protocol, peer, control_id="", facility="") -> Inbound     # raw bytes durable
-    store.write(unit: Unit, caller: Caller) -> list[Written]                     # all or nothing; CONFLICT, FORBIDDEN, BUSY
+    store.write(unit: Unit, caller: Caller) -> list[Written]                 # all or nothing; CONFLICT, FORBIDDEN, BUSY
     store.settle_refused(settlement: Settlement) -> None                         # quarantine
     store.put_instance(instance: Instance) -> str                                # "new", "same", "conflict"
 
-    # reading: every method takes the caller
+    # reading: every method takes the caller; FORBIDDEN without a scope to read the type
     store.read(resource_type, id, caller) -> Row | None        # a deleted one is a Row with deleted=True
     store.vread(resource_type, id, version, caller) -> Row | None
     store.history(resource_type, id | None, caller, count, before: tuple[int, int] | None) -> list[Row]   # newest first
-    store.rows(pks, caller) -> list[Row]                       # in the order of pks
-    store.reading() -> context manager of a SQLAlchemy Connection for `gateway.search` (read-only transaction)
+    store.rows(pks, caller) -> list[Row]                       # in the order of pks, without deleted ones
+    store.reading() -> context manager of a SQLAlchemy Connection for `gateway.search` (read-only transaction; BUSY
+                                                               # while the index is rebuilt)
     store.persons_of(patient_ids) -> dict[str, int]            # Patient id → person key
+    store.patients_of(person) -> list[str]
+    store.institution_number(slug) -> int                      # idx_resource.institution; -1: has no data
 
     # inbox, studies, clients, audit, unmapped
-    store.inbox(status=None, limit=…, before=None), store.inbox_show(id) (with raw), store.inbox_received() (to run at start)
+    store.inbox(status=None, limit=100, before=None) -> list[InboxRow]; store.inbox_show(id) -> with raw, or None
+    store.inbox_received() -> list[InboxRow], with raw         # to run at start: what no living process works on
     store.dirty_studies() -> list[DirtyStudy]; store.study_instances(key) -> list[dict]   # facts
-    store.instance(sop_instance_uid) …
-    store.client_add(name, institution, scopes) -> token; store.client_of(token) -> Caller | None; client_list; client_revoke
+    store.instance(sop_instance_uid, institution=None) -> Instance | None; store.instances(uid, aside=False)
+    store.client_add(name, institution, scopes) -> token; store.client_of(token) -> Caller | None
+    store.client_list() -> list[Client]; store.client_revoke(name) -> bool
     store.audit(access) -> None                                # buffered, durable within 100 ms and at close
-    store.unmapped(institution=None) -> rows with counts
-    store.objects -> Objects (put, adopt(file, key), get, open, delete) over obstore
+    store.audit_rows(limit=100, before=None) -> list[AuditRow]
+    store.unmapped(institution=None) -> list[UnmappedRow]
+    store.objects -> Objects (put, adopt(file, key), get, range, open, size, delete, staging) over obstore
+    store.secret(name) -> bytes                                # made once for a database: to sign cursors with
+    store.reindex(progress=None) -> int
     store.counts() -> dict for /metrics, start page and `doctor`
 """
 

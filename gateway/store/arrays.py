@@ -1,7 +1,7 @@
 """Columns of rows as PostgreSQL's binary arrays: many rows in one statement, and many statements in one round trip.
 
-Form: number of dimensions, whether there are nulls, type of the elements, their number, first index; then each element's
-length (-1: null) and bytes. PostgreSQL's ``array_send`` defines it.
+Form: number of dimensions, whether there are nulls, type of the elements, their number, first index; then of each
+element its length (-1: null) and bytes. PostgreSQL's ``array_send`` defines it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
-from psycopg.types.string import StrDumper
+from psycopg.types.string import StrDumperUnknown
 
 #: SQL type → (type of the element, of the array, struct format of fixed-size elements).
 _KINDS: dict[str, tuple[int, int, str]] = {
@@ -44,7 +44,7 @@ _CLASSES: dict[str, type[Array]] = {kind: type(f"Array_{kind}", (Array,), {"__sl
 _DUMPERS = [(_CLASSES[kind], type(f"Dumper_{kind}", (_Dumper,), {"oid": oid})) for kind, (_, oid, _) in _KINDS.items()]
 
 
-class _Text(StrDumper):
+class _Text(StrDumperUnknown):
     """PostgreSQL's text has no NUL; FHIR's strings should have none (datatypes.html#string)."""
 
     def dump(self, obj: str) -> Any:
@@ -74,7 +74,7 @@ def encode(kind: str, values: Sequence[Any]) -> Array:
     if nulls:
         one = struct.Struct("!i" + form)
         return _CLASSES[kind](head + b"".join(_NULL if v is None else one.pack(size, v) for v in values))
-    pairs = chain.from_iterable(zip(repeat(size), values))  # noqa: B905 (sizes without end)
+    pairs = chain.from_iterable(zip(repeat(size), values))
     return _CLASSES[kind](head + struct.pack("!" + ("i" + form) * count, *pairs))
 
 

@@ -81,8 +81,8 @@ class Audit:
 
 def rows(database: Database, limit: int, before: int | None = None) -> list[AuditRow]:
     """Newest first; ``before``: a time in µs."""
-    found = database.read_audit(f"SELECT {', '.join(COLUMNS)} FROM audit WHERE at < ? ORDER BY at DESC, pk DESC LIMIT ?",
-                                (before if before is not None else 1 << 62, limit))
+    sql = f"SELECT {', '.join(COLUMNS)} FROM audit WHERE at < ? ORDER BY at DESC, pk DESC LIMIT ?"
+    found = database.read_audit(sql, (before if before is not None else 1 << 62, limit))
     return [AuditRow(at, Access(caller, institution, action, target, outcome, peer,
                                 tuple(map(int, persons.split(","))) if persons else ()))
             for at, outcome, caller, institution, action, target, peer, persons in found]

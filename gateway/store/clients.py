@@ -39,7 +39,7 @@ def add(transaction: Transaction, client: Client, token: bytes) -> None:
     """CONFLICT when the name is taken by a client that is not revoked."""
     row = transaction.one("SELECT revoked FROM client WHERE name = ?", (client.name,))
     if row is not None and row[0] is None:
-        raise GatewayError(Category.CONFLICT, "a client of this name exists; revoke it first or take another name", "name")
+        raise GatewayError(Category.CONFLICT, "a client of this name exists: revoke it or take another name", "name")
     transaction.run("DELETE FROM client WHERE name = ?", (client.name,))
     transaction.insert("client", ("name", "institution", "scopes", "token", "created", "revoked"),
                        [(client.name, client.institution, " ".join(client.scopes), token, client.created, None)])

@@ -1,4 +1,4 @@
-"""Bodies in and out: zstd with dictionaries trained from the data itself, one chain of dictionaries per kind of content.
+"""Bodies in and out: zstd with dictionaries trained from the data itself, a chain of them for each kind of content.
 
 A *kind* is a resource type's name, ``raw:<protocol>`` of the inbox or ``facts`` of DICOM instances. Each stored body
 carries the number of its dictionary, 0: none. Dictionaries are never changed or removed, only added.
@@ -175,6 +175,6 @@ def _trained(size: int, samples: list[bytes]) -> bytes:
     """A dictionary of at most ``size`` bytes, or nothing where the samples are too few or too alike for one."""
     total = sum(map(len, samples))
     try:
-        return zstandard.train_dictionary(min(size, max(total // 4, 256)), samples, k=1000, d=8).as_bytes()
+        return zstandard.train_dictionary(min(size, max(total // 4, 256)), list(samples), k=1000, d=8).as_bytes()
     except zstandard.ZstdError:
         return b""

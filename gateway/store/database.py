@@ -74,7 +74,7 @@ class Database(Protocol):
         """A read-only transaction of this thread, whose ``read`` then sees the same snapshot."""
 
     def write(self, work: Callable[[Transaction], T], exclusive: bool = False) -> T:
-        """Run ``work`` and commit durably; only one thread at a time. BUSY, and Retry of ``work`` or of the database."""
+        """Run ``work`` and commit durably; one thread at a time. BUSY; Retry, by ``work`` or by the database."""
 
     def migrating(self) -> AbstractContextManager[sa.Connection]:
         """A transaction for the schema, with no other writer beside it."""

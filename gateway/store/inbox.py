@@ -87,7 +87,8 @@ def settle(transaction: Transaction, settlements: Sequence[Settlement], institut
             continue
         before[s.inbox_id] = status
         rows.append((status, now, institution(s.institution), s.message_type, receipt.category, receipt.message,
-                     receipt.where, receipt.detail, receipt.remark, receipt.remark_where, receipt.resources, s.inbox_id))
+                     receipt.where, receipt.detail, receipt.remark, receipt.remark_where, receipt.resources,
+                     s.inbox_id))
     transaction.many('UPDATE inbox SET status = ?, settled = ?, owner = NULL, institution = ?, message_type = ?, '
                      'category = ?, message = ?, "where" = ?, detail = ?, remark = ?, remark_where = ?, resources = ? '
                      'WHERE id = ?', rows)

@@ -69,7 +69,8 @@ class Pending:
             schema = _TABLES[table]
             transaction.many(_DELETE[table], [index_schema.key_of(schema, row) for row in rows])
         for table in _TABLES:
-            if rows := self._insert.get(table):
+            rows = self._insert[table]
+            if rows:
                 rows.sort(key=_ORDER[table])  # neighbours go to the same page
                 transaction.insert(table, _COLUMNS[table], rows, ignore=ignore)
         if self._terms:

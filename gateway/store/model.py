@@ -12,8 +12,8 @@ from gateway.source import Resource, Unmapped
 class Put:
     """Create or update ``resource`` (its ``id`` is set); a new version only where the content differs.
 
-    ``as_of``/``on_older`` as in `gateway.source.Change`. ``if_match``: the version that must be current (412 → CONFLICT,
-    detail ``precondition``); 0 means "must not exist". ``institution``: the owner of the data, or "" for the
+    ``as_of``/``on_older`` as in `gateway.source.Change`. ``if_match``: the version that must be current (412 →
+    CONFLICT, detail ``precondition``); 0 means "must not exist". ``institution``: the owner of the data, or "" for the
     gateway's own.
     """
 
@@ -108,7 +108,7 @@ class Access:
 
     caller: str
     institution: str | None
-    action: str  # "read", "vread", "history", "search", "create", "update", "delete", "batch", "transaction", "receive"…
+    action: str  # "read", "vread", "history", "search", "create", "update", "delete", "batch", "receive"…
     target: str  # "Observation/…" or "Observation?code=…" (values of searches are kept: this is the audit)
     outcome: int  # HTTP status, or 200/4xx-like for other edges
     peer: str = ""
@@ -117,7 +117,7 @@ class Access:
 
 @dataclass(slots=True)
 class Unit:
-    """What is written all or nothing: the operations, the end of an inbound message, the study published, the audit row."""
+    """What is written all or nothing: operations, the end of an inbound message, the study published, the audit row."""
 
     operations: list[Put | Delete] = field(default_factory=list)
     settlement: Settlement | None = None

@@ -46,7 +46,7 @@ class Objects:
         self.staging.mkdir(parents=True, exist_ok=True)
 
     def adopt(self, file: Path, key: str) -> None:
-        """Take over a file of ``staging`` durably: after this the object is there and the file is not. BUSY, FULL disk."""
+        """Take over a file of ``staging`` durably: after this the object is there and the file is not. BUSY."""
         try:
             if self._folder is None:
                 obstore.put(self._store, key, file)
@@ -160,4 +160,5 @@ def _errors() -> Iterator[None]:
 
 
 def _busy(error: BaseException) -> GatewayError:
-    return GatewayError(Category.BUSY, f"the object store cannot be used now ({type(error).__name__}); send again later")
+    reason = type(error).__name__
+    return GatewayError(Category.BUSY, f"the object store cannot be used now ({reason}); send again later")

@@ -1,6 +1,7 @@
 """Which person each Patient is, in the tables: numbers given, persons merged and parted.
 
-Patients that carry an equal national identifier are one person, also through others (A and B share one, B and C another).
+Patients that carry an equal national identifier are one person, also through others: A and B share one, B and C
+another.
 Whoever only *gives* numbers works beside other writers; whoever *moves* rows from one person to another asks for the
 database alone (`Retry(exclusive=True)`), because others may be writing rows of the former person.
 """
@@ -13,6 +14,8 @@ from hashlib import blake2b
 
 from gateway.store.database import Retry, Transaction
 
+#: Patients whose keys change: those gone and those come.
+Changed = dict[bytes, tuple[set[bytes], set[bytes]]]
 _PERSONS = "SELECT patient, person FROM patient_person WHERE patient IN ?*"
 _KEYS = "SELECT patient, key FROM person_key WHERE patient IN ?*"
 _CARRIERS = "SELECT key, patient FROM person_key WHERE key IN ?*"
@@ -49,7 +52,7 @@ def link(transaction: Transaction, patients: Iterable[bytes], keys: Mapping[byte
     return linked
 
 
-def _changed(transaction: Transaction, keys: Mapping[bytes, frozenset[bytes]]) -> dict[bytes, tuple[set[bytes], set[bytes]]]:
+def _changed(transaction: Transaction, keys: Mapping[bytes, frozenset[bytes]]) -> Changed:
     """Patients whose keys differ from the stored: (gone, come)."""
     stored: dict[bytes, set[bytes]] = {patient: set() for patient in keys}
     for patient, key in transaction.among(_KEYS, sorted(keys)):
@@ -58,7 +61,7 @@ def _changed(transaction: Transaction, keys: Mapping[bytes, frozenset[bytes]]) -
             for patient, carried in keys.items() if stored[patient] != carried}
 
 
-def _join(transaction: Transaction, linked: Linked, changed: dict[bytes, tuple[set[bytes], set[bytes]]],
+def _join(transaction: Transaction, linked: Linked, changed: Changed,
           now: int) -> None:
     touched = set().union(*(gone | come for gone, come in changed.values()))
     transaction.lock(touched)
@@ -82,9 +85,9 @@ def _load(transaction: Transaction, linked: Linked, patients: set[bytes]) -> Non
         linked.person.update((bytes(patient), person) for patient, person in transaction.among(_PERSONS, unknown))
 
 
-def _assign(transaction: Transaction, linked: Linked, changed: dict[bytes, tuple[set[bytes], set[bytes]]],
+def _assign(transaction: Transaction, linked: Linked, changed: Changed,
             carriers: dict[bytes, set[bytes]]) -> bool:
-    """The everyday case, without moving a row: each Patient is new or stays; False (nothing done) where one must move."""
+    """The everyday case, without moving a row: each Patient is new or stays. False, and nothing done: one must move."""
     given: dict[bytes, int] = {}
     carried = {key: set(patients) for key, patients in carriers.items()}
     for patient in sorted(changed):
@@ -103,7 +106,7 @@ def _assign(transaction: Transaction, linked: Linked, changed: dict[bytes, tuple
     return True
 
 
-def _store_keys(transaction: Transaction, changed: dict[bytes, tuple[set[bytes], set[bytes]]]) -> None:
+def _store_keys(transaction: Transaction, changed: Changed) -> None:
     transaction.many("DELETE FROM person_key WHERE key = ? AND patient = ?",
                      sorted((key, patient) for patient, (gone, _) in changed.items() for key in gone))
     transaction.insert("person_key", ("key", "patient"),

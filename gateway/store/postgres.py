@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 from psycopg import errors
+from sqlalchemy.dialects import postgresql
 
 from gateway.store import index_schema, schema
 from gateway.store.arrays import Array, encode, register
@@ -25,7 +26,8 @@ _LIVING, _WRITERS = 0x4855_0001, 0x4855_0002
 #: Another transaction was faster: the same again will see what it wrote.
 _AGAIN = (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationFailure)
 #: Not now. Other errors are our fault and stay as they are.
-_NOT_NOW = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, errors.InFailedSqlTransaction)
+_NOT_NOW = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction,
+            errors.InFailedSqlTransaction)
 _CONNECT = {"connect_timeout": "5", "application_name": "huren", "keepalives_idle": "30", "tcp_user_timeout": "20000"}
 
 
@@ -155,10 +157,10 @@ class PostgreSQL:
     @contextlib.contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
         try:
-            with self.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
-                with connection.begin():
-                    connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_WRITERS}, 0)"))
-                    yield connection
+            with self.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, \
+                    connection.begin():
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_WRITERS}, 0)"))
+                yield connection
         except (psycopg.Error, sa.exc.DBAPIError) as error:
             raise _mapped(error) from None
 
@@ -179,9 +181,9 @@ class PostgreSQL:
 
     def living(self) -> set[int]:
         with self.read() as reader:
-            found = reader.all("SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 "
-                               "AND classid::bigint = ? AND database = (SELECT oid FROM pg_database WHERE "
-                               "datname = current_database())", (_LIVING,))
+            found = reader.all("SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted "
+                               "AND objsubid = 2 AND classid::bigint = ? AND database = (SELECT oid FROM pg_database "
+                               "WHERE datname = current_database())", (_LIVING,))
         return {boot for boot, in found}
 
     def size(self) -> int:
@@ -240,7 +242,7 @@ class _Reader:
 
 
 class _Transaction:
-    """Statements between BEGIN and COMMIT. Inserts wait for the next other statement and go with it in one round trip."""
+    """Statements between BEGIN and COMMIT. Inserts wait for the next other statement, to go together."""
 
     def __init__(self, reader: _Reader, exclusive: bool) -> None:
         self._reader, self._cursor = reader, reader.cursor
@@ -320,7 +322,7 @@ def _insert(table: str, columns: tuple[str, ...], ignore: bool) -> tuple[str, li
     """An INSERT of one array for each column, and the arrays' types."""
     found = next(m.tables[table].c for m in (schema.metadata, schema.audit_metadata, index_schema.metadata)
                  if table in m.tables)
-    dialect = sa.dialects.postgresql.dialect()
+    dialect = postgresql.dialect()
     kinds = [_PG_TYPES[found[c].type.compile(dialect).split(" COLLATE")[0]] for c in columns]
     names = ", ".join(f'"{c}"' for c in columns)
     arrays = ", ".join(f"%b::{kind}[]" for kind in kinds)

@@ -8,14 +8,14 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
 metadata = MetaData()
-_INSIDE = {"sqlite_with_rowid": False}
 
 #: Single values: ``schema`` (version), ``index`` (hash of the index definition), ``secret:<name>`` …
-meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False), **_INSIDE)
+meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False),
+             sqlite_with_rowid=False)
 
 #: SQLite's next numbers; PostgreSQL has sequences of the same names.
 counter = Table("counter", metadata, Column("name", Text, primary_key=True),
-                Column("value", BigInteger, nullable=False), **_INSIDE)
+                Column("value", BigInteger, nullable=False), sqlite_with_rowid=False)
 COUNTERS = ("resource", "person", "inbox", "study", "instance", "institution", "dictionary")
 
 institution = Table("institution", metadata, Column("number", SmallInteger, primary_key=True, autoincrement=False),
@@ -57,18 +57,18 @@ history = Table(
     Column("type", SmallInteger, nullable=False),
     Column("body", LargeBinary),
     Index("history_updated", "type", "updated"),
-    **_INSIDE,
+    sqlite_with_rowid=False,
 )
 
 #: The person of each Patient, also of one that is only referred to yet. ``patient``: `types.pack` of its id.
 patient_person = Table(
     "patient_person", metadata, Column("patient", LargeBinary, primary_key=True),
-    Column("person", BigInteger, nullable=False), Index("patient_person_person", "person"), **_INSIDE)
+    Column("person", BigInteger, nullable=False), Index("patient_person_person", "person"), sqlite_with_rowid=False)
 
 #: Digests of the national identifiers that a Patient carries: Patients with an equal one are one person.
 person_key = Table(
     "person_key", metadata, Column("key", LargeBinary, primary_key=True),
-    Column("patient", LargeBinary, primary_key=True), Index("person_key_patient", "patient"), **_INSIDE)
+    Column("patient", LargeBinary, primary_key=True), Index("person_key_patient", "patient"), sqlite_with_rowid=False)
 
 #: Each Patient that went from one person to another, so that older audit rows can be followed.
 person_change = Table(
@@ -77,7 +77,7 @@ person_change = Table(
     Column("patient", LargeBinary, primary_key=True),
     Column("before", BigInteger, nullable=False),
     Column("after", BigInteger, nullable=False),
-    **_INSIDE,
+    sqlite_with_rowid=False,
 )
 
 #: What arrived, as it arrived. ``digest`` covers protocol and raw bytes; ``owner`` is the process that works on it.
@@ -122,7 +122,7 @@ unmapped = Table(
     Column("count", BigInteger, nullable=False),
     Column("first_seen", BigInteger, nullable=False),
     Column("last_seen", BigInteger, nullable=False),
-    **_INSIDE,
+    sqlite_with_rowid=False,
 )
 
 #: DICOM studies; one with ``generation`` > ``published`` has instances that its ImagingStudy does not show yet.
@@ -167,7 +167,7 @@ client = Table(
     Column("token", LargeBinary, nullable=False, unique=True),
     Column("created", BigInteger, nullable=False),
     Column("revoked", BigInteger),
-    **_INSIDE,
+    sqlite_with_rowid=False,
 )
 
 #: Who did what to whose data. On SQLite a database file of its own. ``persons``: numbers, comma-separated.

@@ -25,8 +25,8 @@ from gateway.store.schema import audit_metadata
 
 log = logging.getLogger("huren.store")
 
-#: Primary result codes (sqlite.org/rescode.html) that say "not now": BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN,
-#: PROTOCOL, and NOTADB/CORRUPT, which no sender can mend either.
+#: Primary result codes (sqlite.org/rescode.html) that say "not now": BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL,
+#: CANTOPEN, PROTOCOL; also CORRUPT and NOTADB, which no sender can mend.
 _NOT_NOW = {5: "locked", 6: "locked", 7: "no memory", 8: "read-only", 10: "disk error", 13: "disk full",
             14: "cannot be opened", 15: "locked", 11: "damaged", 26: "damaged"}
 _PAGE = 4096
@@ -211,7 +211,7 @@ class SQLite:
             self._checkpointer.start()
 
     def _log_frames(self) -> int:
-        """Pages in the log that are not in the database file yet (sqlite.org/walformat.html 2.1: mxFrame, nBackfill)."""
+        """Pages of the log that are not in the database file yet (sqlite.org/walformat.html 2: mxFrame - nBackfill)."""
         try:
             if self._shared is None:
                 self._shared = os.open(f"{self.path}-shm", os.O_RDONLY | os.O_CLOEXEC)

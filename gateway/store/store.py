@@ -222,7 +222,8 @@ class Store:
             of, values = "{}.type = ?", (types.number_of(resource_type),)  # type: ignore[assignment]
         if only is not None:
             of, values = of + " AND r.institution = ?", (*values, self._number(only))  # type: ignore[assignment]
-        order = " AND ({0}.updated < ? OR {0}.updated = ? AND {0}.pk < ?) ORDER BY {0}.updated DESC, {0}.pk DESC LIMIT ?"
+        order = (" AND ({0}.updated < ? OR {0}.updated = ? AND {0}.pk < ?) "
+                 "ORDER BY {0}.updated DESC, {0}.pk DESC LIMIT ?")
         now = ("SELECT r.pk, r.version, r.updated, r.dict, r.person, r.institution, r.id, r.body FROM resource r WHERE "
                + of.format("r") + order.format("r"))
         past = _PAST + of.format("h") + order.format("h")
@@ -369,7 +370,7 @@ class Store:
         return bytes.fromhex(found[0] if found else self._call(make))
 
     def counts(self) -> dict[str, Any]:
-        """How many of what: ``resources`` by type, ``inbox`` by status, ``studies``, ``instances``, ``persons``, ``bytes``."""
+        """How many: ``resources`` by type, ``inbox`` by status, ``persons``, ``studies``, ``instances``, ``bytes`` …"""
         until, counted = self._counts
         if until < time.monotonic():
             with self._database.read() as reader:

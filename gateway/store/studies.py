@@ -99,13 +99,14 @@ def facts(reader: Reader, codec: Codec, study: int) -> list[dict[str, Any]]:
     return [orjson.loads(codec.decompress(number, bytes(body))) for number, body in found]
 
 
-_SHOWN = ("SELECT s.institution, s.uid, i.series_uid, i.sop_uid, i.object_key, i.size, i.digest, i.calling_aet, i.dict, "
-          "i.facts FROM instance i JOIN study s ON s.key = i.study WHERE ")
+_SHOWN = ("SELECT s.institution, s.uid, i.series_uid, i.sop_uid, i.object_key, i.size, i.digest, i.calling_aet, "
+          "i.dict, i.facts FROM instance i JOIN study s ON s.key = i.study WHERE ")
 
 
 def instances(reader: Reader, codec: Codec, institutions: Callable[[int], str], sop_instance_uid: str,
               kept: bool = True) -> list[Instance]:
     """The stored objects of a SOP Instance UID, one for each institution and study that sent it."""
     found = reader.all(_SHOWN + "i.sop_uid = ? AND i.kept = ? ORDER BY i.pk", (sop_instance_uid, int(kept)))
-    return [Instance(institutions(number), *row, bytes(digest), aet, orjson.loads(codec.decompress(n, bytes(body))))
-            for number, *row, digest, aet, n, body in found]
+    return [Instance(institutions(number), study, series, sop, key, size, bytes(digest), aet,
+                     orjson.loads(codec.decompress(n, bytes(body))))
+            for number, study, series, sop, key, size, digest, aet, n, body in found]

@@ -49,7 +49,7 @@ def name_of(number: int) -> str:
 
 
 def key(resource_type: str, resource_id: str) -> bytes:
-    """Type and id as one stored value: the type's number, then a canonical lower-case uuid as its 16 bytes or other text.
+    """Type and id as one stored value: the type's number, then a canonical lower-case uuid's 16 bytes or another text.
 
     A text of 16 bytes gets a NUL at its end, so that a length of 17 always means a uuid.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import datetime
 
 from gateway import indexing
 from gateway.caller import Caller
@@ -18,7 +18,7 @@ from gateway.store.index import Pending, Rows, resource_of, rows_of
 from gateway.store.model import Delete, Put, Unit, Written
 
 _NOBODY = frozenset[bytes]()
-_HEADS = "SELECT id, pk, type, person, updated, as_of, version, institution, dict, body FROM resource WHERE id IN ?*"
+_HEADS = "SELECT id, pk, person, updated, as_of, version, institution, dict, body FROM resource WHERE id IN ?*"
 _COLUMNS = ("pk", "person", "updated", "as_of", "version", "dict", "type", "institution", "id", "body")
 _UPDATE = ("UPDATE resource SET person = ?, updated = ?, as_of = ?, version = ?, dict = ?, institution = ?, body = ? "
            "WHERE pk = ? AND version = ?")
@@ -47,8 +47,8 @@ def prepare(put: Put, codec: Codec) -> Prepared:
     kind = resource["resourceType"]
     content = tail(resource)
     number, body = codec.compress(kind, content)
-    owner = indexing.owner(resource)
-    national = frozenset(map(persons.digest, national_keys(resource, date.today()))) if kind == "Patient" else None
+    owner, today = indexing.owner(resource), datetime.now(indexing.zone()).date()
+    national = frozenset(map(persons.digest, national_keys(resource, today))) if kind == "Patient" else None
     return Prepared(types.key(kind, resource["id"]), content, number, body, types.pack(owner) if owner else b"",
                     national, indexing.extract(resource))
 
@@ -117,9 +117,8 @@ class Units:
     def load(self, tasks: Sequence[Task]) -> None:
         """Read the current versions of everything that the tasks name."""
         keys = sorted({key for task in tasks for key in task.keys})
-        for key, pk, _, person, updated, as_of, version, institution, number, body in self._transaction.among(_HEADS, keys):
-            self._heads[bytes(key)] = _Head(pk, person, updated, as_of, version, institution, number,
-                                            None if body is None else bytes(body))
+        for key, *columns in self._transaction.among(_HEADS, keys):
+            self._heads[bytes(key)] = _Head(*columns)
 
     # ---------------------------------------------------------------- deciding
 
@@ -131,6 +130,7 @@ class Units:
         written = []
         for operation, key, prepared in zip(task.unit.operations, task.keys, task.prepared, strict=True):
             head = fresh.get(key) or self._heads.get(key)
+            new: _Head | None
             if isinstance(operation, Put):
                 assert prepared is not None
                 new, outcome = self._put(operation, prepared, head, task.caller)
@@ -236,7 +236,8 @@ class Units:
                             for number, key, head in plan.past])
         self._index(index)
         for task in tasks:
-            task.persons = tuple(sorted({p for key in task.keys if key in plan.heads and (p := plan.heads[key].person)}))
+            heads = [plan.heads[key] for key in task.keys if key in plan.heads]
+            task.persons = tuple(sorted({head.person for head in heads if head.person}))
         return index.write(transaction)
 
     def _touch(self) -> None:

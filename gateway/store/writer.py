@@ -1,4 +1,4 @@
-"""Group commit: one thread of a process takes all that waits, writes it in one transaction, commits once, then answers."""
+"""Group commit: one thread of a process takes all that waits, writes it in one transaction, then answers all."""
 
 from __future__ import annotations
 
