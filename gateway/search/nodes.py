@@ -30,6 +30,7 @@ from gateway.store.schema import resource
 #: Written into the statement, not bound.
 ZERO: Any = sa.literal_column("0")
 ONE: Any = sa.literal_column("1")
+LONG: Any = sa.literal_column(str(WIDE))
 
 Shape = tuple[Any, ...]
 Args = tuple[Any, ...]
@@ -291,9 +292,10 @@ class DateRange:
         for wide in (False, True):
             t, bind.at = idx_date.alias(), start
             param = t.c.param == bind(t.c.param)
-            where = _meets(self.dates.bounds, t.c.lo, t.c.lo + t.c.span, t.c.lo, bind)
+            lo = t.c.lo + ZERO if wide else t.c.lo  # the few wide ones by their own index, not by half of the other
+            where = _meets(self.dates.bounds, lo, t.c.lo + t.c.span, t.c.lo, bind)
             within = [t.c.lo >= bind(t.c.lo), t.c.lo <= bind(t.c.lo)]
-            where += [t.c.span >= sa.literal_column(str(WIDE))] if wide else within
+            where += [t.c.span >= LONG] if wide else within
             arms.append(select(t.c.person, t.c.pk).where(param, *where))
         return of_table(sa.union_all(*arms).subquery(), [], ordered=False, unique=False)
 

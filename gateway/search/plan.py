@@ -18,6 +18,8 @@ from sqlalchemy.engine import Dialect
 
 from gateway.indexing import type_key
 from gateway.search.nodes import (
+    LONG,
+    ZERO,
     Args,
     Binder,
     Candidate,
@@ -37,7 +39,15 @@ from gateway.search.nodes import (
     of_table,
     same,
 )
-from gateway.store.index_schema import idx_date, idx_quantity, idx_resource, idx_string, idx_term, idx_token
+from gateway.store.index_schema import (
+    WIDE,
+    idx_date,
+    idx_quantity,
+    idx_resource,
+    idx_string,
+    idx_term,
+    idx_token,
+)
 from gateway.store.schema import resource
 
 #: Candidates up to which they are gathered and sorted; an index is walked in its own order when there are more.
@@ -268,6 +278,9 @@ class Planner:
                          key=lambda found: found[:2])
         if counted and (counted[0][0] < FEW or limit == 0):
             _, _, driver, answered = counted[0]
+            if isinstance(driver, DateRange) and [sort.param for sort in sorts] == [driver.dates.param] \
+                    and not sorts[0].repeats:
+                return Plan(Walk(sorts[0], number), tuple(nodes), tuple(sorts))  # the same rows, in order already
             return Plan(driver, tuple(node for node in nodes if node is not answered), tuple(sorts))
         if len(sorts) == 1 and sorts[0].kind in ("date", "string", "updated"):
             return Plan(Walk(sorts[0], number), tuple(nodes), tuple(sorts))
@@ -352,18 +365,32 @@ class Planner:
         return found
 
     def _walk(self, plan: Plan, sort: Sort, after: Key | None, limit: int) -> list[Key]:
-        driver = plan.driver
+        """One walk; where a date is to end after a time, one of the dates that begin about then, and one of the few
+        that began long before."""
+        first, last, loose = _ends(plan.nodes, sort)
+        found = self._walk_between(plan, sort, after, limit, first if loose is None else loose, last, False)
+        if loose is not None:
+            found += self._walk_between(plan, sort, after, limit, None, loose - 1, True)
+            found = sorted(found, key=lambda key: (*key[0], *key[1:]), reverse=sort.descending)[:limit]
+        return found
+
+    def _walk_between(self, plan: Plan, sort: Sort, after: Key | None, limit: int, first: int | None,
+                      last: int | None, wide: bool) -> list[Key]:
+        driver, nodes = plan.driver, plan.nodes
         assert isinstance(driver, Walk)
-        nodes, ends = _narrowed(plan.nodes, sort)
+        ends = tuple(end for end in (first, last) if end is not None)
 
         def build() -> Any:
             bind = self.binder()
             source, column = driver.ordered(bind)
             c = source.candidate
             where = [*source.where, *(node.probe(c, bind) for node in nodes)]
-            if ends[0] is not None:
+            if first is not None:
                 where.append(column >= bind(column))
-            if ends[1] is not None:
+            if wide:
+                where.append(column.table.c.span >= LONG)
+                column = column + ZERO  # by their own index, not by that of all dates
+            if last is not None:
                 where.append(column <= bind(column))
             columns = [column, c.person, c.pk]
             if after:
@@ -371,25 +398,32 @@ class Planner:
             order: list[Any] = [each.desc() for each in columns] if sort.descending else columns
             return select(*columns).where(*where).order_by(*order).limit(bind(idx_resource.c.pk))
         args = (*driver.args, *(value for node in nodes for value in node.args),
-                *(end for end in ends if end is not None), *((*after[0], *after[1:]) if after else ()), limit)
-        shape = (driver.shape, tuple(node.shape for node in nodes), tuple(end is None for end in ends), bool(after))
+                *ends, *((*after[0], *after[1:]) if after else ()), limit)
+        shape = (driver.shape, tuple(node.shape for node in nodes), first is None, last is None, wide, bool(after))
         return [((value,), person, pk) for value, person, pk in self.run(shape, args, build)]
 
 
-def _narrowed(nodes: Sequence[Node], sort: Sort) -> tuple[Sequence[Node], tuple[int | None, int | None]]:
-    """A condition on the very date that is walked also limits the walk, where its lower ends say so surely."""
-    if sort.kind != "date" or sort.repeats:
-        return nodes, (None, None)
+def _ends(nodes: Sequence[Node], sort: Sort) -> tuple[int | None, int | None, int | None]:
+    """Where a walk along a date may begin and end because of a condition on that very date: for sure, and
+    ``loose``: from where on all dates begin that are not wide."""
     first: int | None = None
     last: int | None = None
+    loose: int | None = None
     for node in nodes:
-        if isinstance(node, Dates) and node.param == sort.param:
+        if isinstance(node, Dates) and node.param == sort.param and sort.kind == "date" and not sort.repeats:
             for prefix, a, b in node.bounds:
-                least = {"eq": a, "sa": b}.get(prefix)
-                most = {"eq": b, "le": b, "ap": b, "lt": a, "eb": a}.get(prefix)
-                first = least if first is None else first if least is None else max(first, least)
-                last = most if last is None else last if most is None else min(last, most)
-    return nodes, (first, last)
+                first = _most(first, {"eq": a, "sa": b}.get(prefix))
+                last = _least(last, {"eq": b, "le": b, "ap": b, "lt": a, "eb": a}.get(prefix))
+                loose = _most(loose, {"ge": a - WIDE, "ap": a - WIDE, "gt": b - WIDE}.get(prefix))
+    return first, last, None if first is not None else loose
+
+
+def _most(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else min(one, other)
 
 
 def _of(table: Any) -> Candidate:
