@@ -27,6 +27,7 @@ class Settings:
     http: str = "127.0.0.1:8080"
     http_workers: int = 0
     mllp: str = "127.0.0.1:2575"
+    mllp_workers: int = 0
     mllp_max_bytes: int = 64 * 1024 * 1024
     mllp_idle_seconds: int = 3600
     mllp_frame_seconds: int = 60
@@ -69,6 +70,11 @@ class Settings:
         return self.http_workers or os.cpu_count() or 1
 
     @property
+    def mllp_processes(self) -> int:
+        """MLLP worker processes."""
+        return self.mllp_workers or os.cpu_count() or 1
+
+    @property
     def adapter_folders(self) -> list[Path]:
         """Folders that hold hospital folders."""
         return [Path(p) for p in self.adapters.split(":") if p]
@@ -100,7 +106,7 @@ def _value(name: str, text: str, default: object) -> object:
         return Path(text)
     if not isinstance(default, int):
         return text
-    least = 0 if name == "HUREN_HTTP_WORKERS" else 1  # 0: as many as there are cores
+    least = 0 if name.endswith("_WORKERS") else 1  # 0: as many as there are cores
     if not text.isdecimal() or int(text) < least:
         raise GatewayError(Category.INVALID, f"{name} must be a whole number of at least {least}", name)
     return int(text)

@@ -41,9 +41,9 @@ Run = Callable[[Settings, Callable[[], None]], None]
 
 @dataclass(slots=True)
 class _Child:
-    name: str
+    name: str  # several processes may share one
     run: Run
-    opens: str = ""  # the address for people; empty: a task that ends
+    port: socket.socket | None = None  # bound here, and open while the child is started again
     pid: int = 0
     pipe: int = -1  # read end: a byte means ready
     began: float = 0.0
@@ -62,7 +62,8 @@ class Supervisor:
     def __init__(self, settings: Settings, names: Sequence[str] = EDGES,
                  then: Callable[[Settings], None] | None = None) -> None:
         self.settings = _with_ports(settings, names)
-        self._children = [_Child(n, _runner(n), _address(self.settings, n)) for n in names]
+        self._names = names
+        self._children: list[_Child] = []
         self._migration = _Child("migrate", _migrate)
         self._then = then
         self._task: _Child | None = None
@@ -85,6 +86,7 @@ class Supervisor:
         try:
             if not self._prepare():
                 return 1 if self._failed else 0
+            self._children = [child for name in self._names for child in _edge(name, self.settings)]
             for child in self._children:
                 self._start(child)
             self._watch(wake)
@@ -99,7 +101,7 @@ class Supervisor:
     def _prepare(self) -> bool:
         """Migrate the schema in a process of its own while this one imports what all share."""
         self._start(self._migration)
-        _import_shared(c.name for c in self._children)
+        _import_shared(self._names)
         gc.collect()
         gc.freeze()  # a collection in a child must not touch, and so copy, the shared pages
         _, status = os.waitpid(self._migration.pid, 0)
@@ -136,6 +138,9 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._selector.close()
+            for other in self._children:
+                if other.port is not None and other.port is not child.port:
+                    other.port.close()
             die_with(supervisor)
             child.run(self.settings, lambda: _write(pipe))
             status = 0
@@ -185,9 +190,10 @@ class Supervisor:
     def _is_ready(self, child: _Child) -> None:
         again = child.ever_ready
         child.ready = child.ever_ready = True
-        if child.opens:
-            _say(f"huren: {child.name:<5} {'is back on' if again else 'listens on'} {child.opens}")
-        if not again and child.opens and all(c.ever_ready for c in self._children):
+        if child not in self._children or not all(c.ever_ready for c in self._children if c.name == child.name):
+            return
+        _say(f"huren: {child.name:<5} {'is back on' if again else 'listens on'} {_address(self.settings, child.name)}")
+        if not again and all(c.ever_ready for c in self._children):
             _say(f"huren: ready in {time.monotonic() - self._began:.1f} s")
             if self._then:
                 then = self._then
@@ -286,11 +292,15 @@ def _import_shared(names: Iterable[str]) -> None:
         importlib.import_module(module)
 
 
-def _runner(name: str) -> Run:
-    def run(settings: Settings, ready: Callable[[], None]) -> None:
-        importlib.import_module(f"gateway.edges.{name}").serve(settings, ready)
+def _edge(name: str, settings: Settings) -> list[_Child]:
+    """An edge's processes: one, which may have workers of its own; for MLLP as many as it is to have, on one port."""
+    if name != "mllp":
+        return [_Child(name, importlib.import_module(f"gateway.edges.{name}").serve)]
+    from gateway.edges import mllp
 
-    return run
+    port = mllp.bound_port(settings)
+    return [_Child(name, lambda settings, ready: mllp.serve(settings, ready, port), port)
+            for _ in range(settings.mllp_processes)]
 
 
 def _address(settings: Settings, name: str) -> str:

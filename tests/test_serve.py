@@ -55,7 +55,7 @@ def parent(settings, ready):  # leaves a process of its own behind
     steady(settings, ready)
 
 runs = dict(zip(supervisor.EDGES, [globals()[n] for n in sys.argv[1].split(",")]))
-supervisor._runner = runs.__getitem__
+supervisor._edge = lambda name, settings: [supervisor._Child(name, runs[name])]
 supervisor._migrate = lambda settings, ready: None
 supervisor._import_shared = lambda names: None
 supervisor._DRAIN_SECONDS = 1.0
@@ -350,7 +350,7 @@ def test_a_taken_port_stops_the_start_with_a_sentence(environ: dict[str, str]) -
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with started(["-m", "gateway", "serve"], environ | {"HUREN_MLLP": address}) as process:
             assert process.popen.wait(20) == 1
-            process.said(rf"^huren mllp: cannot listen on {address} .* HUREN_MLLP$")
+            process.said(rf"^huren: cannot listen on {address} .* HUREN_MLLP$")
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.6, 0.9])

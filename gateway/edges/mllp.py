@@ -165,10 +165,11 @@ class Limits:
     held_bytes: int
 
     @classmethod
-    def of(cls, settings: Settings) -> Limits:
-        """From the settings; all senders together may hold four blocks of the largest size."""
+    def of(cls, settings: Settings, processes: int = 1) -> Limits:
+        """From the settings, shared out among processes; one's senders may hold four blocks of the largest size."""
         return cls(settings.mllp_max_bytes, settings.mllp_idle_seconds, settings.mllp_frame_seconds,
-                   settings.mllp_connections, settings.mllp_connections_per_address, 4 * settings.mllp_max_bytes)
+                   -(-settings.mllp_connections // processes), -(-settings.mllp_connections_per_address // processes),
+                   4 * settings.mllp_max_bytes)
 
 
 class Listener:
@@ -176,11 +177,12 @@ class Listener:
 
     ``receive`` is `Pipeline.receive_hl7`: blocking, safe from many threads. It returns a receipt once the raw bytes are
     durable; whatever it raises means that they are not, and then the connection is closed without an answer
-    (the sender sends again).
+    (the sender sends again). ``port`` is bound already where several processes take connections from it in turn.
     """
 
-    def __init__(self, settings: Settings, receive: Callable[[bytes, str], Receipt]) -> None:
-        self.limits = Limits.of(settings)
+    def __init__(self, settings: Settings, receive: Callable[[bytes, str], Receipt],
+                 port: socket.socket | None = None, processes: int = 1) -> None:
+        self.limits = Limits.of(settings, processes)
         self._receive = receive
         self._zone = ZoneInfo(settings.timezone)
         self._control_ids = itertools.count(time.time_ns() // 1000)  # MSH-10 of our answers: never twice
@@ -191,8 +193,7 @@ class Listener:
         self._held = 0
         self._running = threading.BoundedSemaphore(_RUNNING)
         self._draining = False
-        host, port = host_port(settings.mllp, "HUREN_MLLP")
-        self._socket = bound(host, port, "HUREN_MLLP")
+        self._socket = port or bound_port(settings)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
 
     # ---------------------------------------------------------------- life
@@ -347,10 +348,15 @@ class Listener:
             _hang_up(connection, self.limits.frame_seconds)
 
 
-def serve(settings: Settings, ready: Callable[[], None]) -> None:
+def bound_port(settings: Settings) -> socket.socket:
+    """The port of HUREN_MLLP, bound and not yet listening; BUSY when it is taken."""
+    return bound(*host_port(settings.mllp, "HUREN_MLLP"), "HUREN_MLLP")
+
+
+def serve(settings: Settings, ready: Callable[[], None], port: socket.socket) -> None:
     """Listen until SIGTERM or SIGINT, then drain; before that, run what a crash left recorded but not settled.
 
-    No other edge does that: one place, and its port is closed meanwhile, so that nothing is run twice at once.
+    No other edge does that. The store hands each such message to one process, so that none is run twice at once.
     """
     from gateway.pipeline import Pipeline
     from gateway.store import open_store
@@ -359,9 +365,9 @@ def serve(settings: Settings, ready: Callable[[], None]) -> None:
     store = open_store(settings)
     try:
         pipeline = Pipeline(settings, store)
-        listener = Listener(settings, pipeline.receive_hl7)  # the port is ours, and closed until the old work is done
         if recovered := pipeline.recover():
             log.info("mllp recovered=%d", recovered)
+        listener = Listener(settings, pipeline.receive_hl7, port, settings.mllp_processes)
         listener.start()
         ready()
         await_stop()
