@@ -13,9 +13,8 @@ run: $(VENV)/.installed
 install: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	@status=0; for check in "ruff check ." "mypy" "python -m pytest $(ARGS)"; do \
+		echo "$(BIN)/$$check"; $(BIN)/$$check || status=1; done; exit $$status
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Huren needs Python 3.11 or newer: install it, or name it: make PYTHON=…" >&2; exit 1; }

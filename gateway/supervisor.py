@@ -254,6 +254,8 @@ class Supervisor:
             _kill(child)
             os.waitpid(child.pid, 0)
             child.pid = 0
+        if not self._failed and not late:
+            _say("huren: stopped")
         return 1 if self._failed or late else 0
 
     def _all(self) -> list[_Child]:
