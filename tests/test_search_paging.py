@@ -101,16 +101,22 @@ def test_both_ways_give_the_same_order(store: Store, monkeypatch: pytest.MonkeyP
     for n in range(24):
         row = (n % 4, TIMES[n % 5], VALUES[n % 4], CODES[n % 2], None)
         store.write(Unit([Put(observation(0, n, row), "a")]), GATEWAY)
-    for sort in ("date", "-date", "_lastUpdated", "-_lastUpdated", "value-string", ""):
-        expected = everything(store, f"_sort={sort}", 1000)
-        found: list[str] = []
-        page = search(store, GATEWAY, "Observation", f"_sort={sort}&_count=3")
-        for few in (0, 3000, 0, 3000, 0, 3000, 0, 3000, 0):
+    asked = [f"_sort={sort}" for sort in ("date", "-date", "_lastUpdated", "-_lastUpdated", "value-string", "")]
+    asked += [f"_sort={sort}date&date={prefix}2024-01-{day}" for sort in ("", "-") for day in ("01", "02")
+              for prefix in ("", "ge", "gt", "le", "lt", "sa", "eb", "ne", "ap")]
+    for query in asked:
+        monkeypatch.setattr(plan, "FEW", 3000)
+        expected = everything(store, f"{query}&status=final,amended", 1000)
+        found, few = [], 3000
+        page = search(store, GATEWAY, "Observation", f"{query}&_count=3")
+        while True:
             found += [row.id for row in page.rows]
-            if page.next_query:
-                monkeypatch.setattr(plan, "FEW", few)
-                page = search(store, GATEWAY, "Observation", page.next_query)
-        assert found[:24] == expected
+            if not page.next_query:
+                break
+            few = 3000 - few
+            monkeypatch.setattr(plan, "FEW", few)
+            page = search(store, GATEWAY, "Observation", page.next_query)
+        assert found == expected, query
 
 
 def test_a_cursor_belongs_to_its_query(store: Store) -> None:
@@ -120,7 +126,8 @@ def test_a_cursor_belongs_to_its_query(store: Store) -> None:
     assert len(search(store, GATEWAY, "Observation", page.next_query).rows) == 2
     cursor = page.next_query.partition("_cursor=")[2]
     bent = [page.next_query.replace("p1", "p2"), page.next_query.replace("-date", "date"),
-            page.next_query + "&status=final", page.next_query.replace(cursor, ("B" if cursor[0] == "A" else "A") + cursor[1:]),
+            page.next_query + "&status=final",
+            page.next_query.replace(cursor, ("B" if cursor[0] == "A" else "A") + cursor[1:]),
             f"_cursor={cursor}", "patient=p1&_sort=-date&_count=2&_cursor=%20"]
     for query in bent:
         with pytest.raises(GatewayError) as caught:

@@ -16,6 +16,8 @@ _Read = Callable[[Any, Rows], bool]  # takes one value of the element; whether i
 _LONGEST = 200
 #: Entries of a coding cache; a type with more different codings starts it anew.
 _CACHED = 20000
+#: What reading an element of another shape than FHIR's raises.
+_WRONG_SHAPE = (TypeError, AttributeError, ValueError, ArithmeticError)
 
 
 def extract(resource: dict[str, Any]) -> Rows:
@@ -31,8 +33,11 @@ def extract(resource: dict[str, Any]) -> Rows:
     compiled = _compiled(kind)
     for element, value in resource.items():
         for bit, read in compiled.get(element, ()):
-            if read(value, rows):
-                present |= bit
+            try:
+                if read(value, rows):
+                    present |= bit
+            except _WRONG_SHAPE:
+                continue
     if kind == "Patient":
         present |= _deceased(resource, rows)
     for table in ("idx_token", "idx_reference", "idx_date", "idx_string"):
@@ -54,7 +59,7 @@ def owner(resource: dict[str, Any]) -> str:
         return resource["id"]
     named = resource.get("target", ()) if resource["resourceType"] == "Provenance" else \
         (resource.get("subject"), resource.get("patient"))
-    for reference in named:
+    for reference in named if isinstance(named, (list, tuple)) else ():
         if patient := owner_id(keys.reference_target(reference)):
             return patient
     return ""

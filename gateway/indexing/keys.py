@@ -56,7 +56,7 @@ def unit_key(system: str, code: str, unit: str) -> int:
 def reference_target(reference: Any) -> str:
     """``Type/id`` or the absolute URL that a Reference names, without version; empty for contained or absent ones."""
     text = reference.get("reference") if type(reference) is dict else None
-    if not text or text[0] == "#":
+    if type(text) is not str or not text or text[0] == "#":
         return ""
     cut = text.find("/_history/")
     return text if cut < 0 else text[:cut]

@@ -19,7 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 #: datatypes.html#dateTime; a query may also stop at the minute (search.html#date).
 _DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?"
-                   r"(Z|[+-]\d\d:\d\d)?)?)?)?")
+                   r"(Z|[+-]\d\d:\d\d)?)?)?)?", re.ASCII)
 
 _zone: tzinfo = ZoneInfo("Asia/Shanghai")
 
