@@ -65,7 +65,7 @@ def explained(loaded: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
 FAST = {
     "DiagnosticReport?patient.identifier=urn:mrn|3": (1, 2, ["idx_token", "idx_resource"]),
     "DiagnosticReport?patient=p3&category=LAB&date=ge2024-01-02&_sort=-date&_include=DiagnosticReport:result": (
-        1, 3, ["(key=? AND person=?)", "(param=? AND person=? AND pk=?)"]),
+        1, 2, ["(key=? AND person=?)", "(param=? AND person=? AND pk=?)"]),
     "Observation?patient=p3&code=http://loinc.org|c4&_sort=-date&_count=1": (
         1, 1, ["(key=? AND person=?)", "(param=? AND person=? AND pk=?)"]),
     "Observation?code=http://loinc.org|c4&value-quantity=gt10&_count=50": (

@@ -10,13 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy import select
 
 from gateway.fhir.resource import text
-from gateway.indexing import Param, Type, param_key, parameters_of, reference_key, reference_target, type_key
+from gateway.indexing import Type, param_key, parameters_of, reference_key, reference_target, type_key
 from gateway.search.nodes import Binder, Nothing, padded
 from gateway.search.query import Include, Query, invalid
 from gateway.store import types
 from gateway.store.index_schema import idx_reference, idx_resource
 from gateway.store.model import Row
-from gateway.store.schema import resource
 
 if TYPE_CHECKING:
     from gateway.search.criteria import Asking
@@ -38,52 +37,54 @@ def included(asking: Asking, query: Query, rows: Sequence[Row]) -> list[Row]:
         backward = [i for i in query.revinclude if i.iterate or not again]
         if not fresh or not (forward or backward):
             break
-        wanted = dict.fromkeys([*_named(asking, forward, fresh), *_naming(asking, backward, fresh)])
-        pks = [pk for pk in wanted if pk not in have]
-        if len(found) + len(pks) > MOST:
+        wanted = [types.key(row.resource_type, row.id) for row in (*rows, *found)]
+        keys = _named(asking, forward, fresh, wanted)
+        pks = [pk for pk in dict.fromkeys(_naming(asking, backward, fresh)) if pk not in have]
+        if len(found) + len(keys) + len(pks) > MOST:
             raise invalid(f"more than {MOST} resources would be included; lower _count or include less", "_include")
-        fresh = asking.store.rows(pks, asking.caller) if pks else []
+        fresh = asking.store.named(keys, asking.caller) if keys else []
         have.update(row.pk for row in fresh)
+        if pks := [pk for pk in pks if pk not in have]:
+            fresh = [*fresh, *asking.store.rows(pks, asking.caller)]
+            have.update(pks)
         found += fresh
     return found
 
 
 # ---------------------------------------------------------------------- forward
 
+_Ways = list[tuple[list[str], frozenset[str]]]  # a path through a body, and the types that it may lead to
 
-def _named(asking: Asking, includes: list[Include], rows: Sequence[Row]) -> list[int]:
+
+def _named(asking: Asking, includes: list[Include], rows: Sequence[Row], without: Iterable[bytes]) -> list[bytes]:
     """Keys of what the rows name, in the order named."""
-    by_type: dict[str, list[Include]] = {}
+    ways: dict[str, _Ways] = {}
+    wanted: dict[tuple[str, str], None] = {}
     for row in rows:
-        if row.resource_type not in by_type:
-            by_type[row.resource_type] = [i for i in includes if i.source in (row.resource_type, "*")]
-    wanted: dict[bytes, None] = {}
-    for row in rows:
-        if use := by_type[row.resource_type]:
-            body = orjson.loads(text(row.resource_type, row.id, row.version, row.updated, row.tail))
-            for include in use:
-                for target in _targets(asking, row.resource_type, include, body):
-                    kind, _, rest = target.partition("/")
-                    if kind in types.NUMBERS and rest and "/" not in rest and asking.caller.may("r", kind):
-                        wanted[types.key(kind, rest)] = None
-    return _pks(asking, list(wanted))
+        kind = row.resource_type
+        if kind not in ways:
+            ways[kind] = [way for i in includes if i.source in (kind, "*") for way in _ways(asking, kind, i)]
+        if ways[kind]:
+            body = orjson.loads(text(kind, row.id, row.version, row.updated, row.tail))
+            for path, allowed in ways[kind]:
+                for target in _walk(body, path):
+                    if asking.base and target.startswith(asking.base + "/"):
+                        target = target[len(asking.base) + 1:]
+                    named, _, rest = target.partition("/")
+                    if named in allowed and "/" not in rest:
+                        wanted[named, rest] = None
+    left_out = set(without)
+    return [key for named, rest in wanted if rest and (key := types.key(named, rest)) not in left_out]
 
 
-def _targets(asking: Asking, t: str, include: Include, body: dict[str, Any]) -> Iterable[str]:
-    table = parameters_of(t)
-    params = [p for p in table.values() if p.type is Type.REFERENCE and include.name in (p.name, "*")]
-    for p in params:
-        for target in dict.fromkeys(_references(p, body)):
-            if asking.base and target.startswith(asking.base + "/"):
-                target = target[len(asking.base) + 1:]
-            kind = target.partition("/")[0]
-            if (not p.targets or kind in p.targets) and include.target in ("", kind):
-                yield target
-
-
-def _references(p: Param, body: dict[str, Any]) -> Iterable[str]:
-    for path in p.path.split("|"):
-        yield from _walk(body, path.split("."))
+def _ways(asking: Asking, t: str, include: Include) -> Iterable[tuple[list[str], frozenset[str]]]:
+    """Paths of the parameters that an include names, and the types that the caller may read at their end."""
+    for p in parameters_of(t).values():
+        if p.type is Type.REFERENCE and include.name in (p.name, "*"):
+            kinds = set(p.targets or types.NUMBERS) & ({include.target} if include.target else set(types.NUMBERS))
+            allowed = frozenset(kind for kind in kinds if asking.caller.may("r", kind))
+            for path in p.path.split("|") if allowed else ():
+                yield path.split("."), allowed
 
 
 def _walk(value: Any, path: list[str]) -> Iterable[str]:
@@ -95,20 +96,6 @@ def _walk(value: Any, path: list[str]) -> Iterable[str]:
             yield from _walk(value[path[0]], path[1:])
     elif target := reference_target(value):
         yield target
-
-
-def _pks(asking: Asking, ids: list[bytes]) -> list[int]:
-    """Keys of resources by type and id, in the order of these."""
-    found: dict[bytes, int] = {}
-    for start in range(0, len(ids), 1024):
-        some = ids[start:start + 1024]
-        args = padded(some)
-
-        def build(count: int = len(args)) -> Any:
-            bind = Binder()
-            return select(resource.c.id, resource.c.pk).where(bind.among(resource.c.id, count))
-        found |= {bytes(key): pk for key, pk in asking.planner.run(("pks", len(args)), args, build)}
-    return [found[key] for key in ids if key in found]
 
 
 # ---------------------------------------------------------------------- backward

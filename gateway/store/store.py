@@ -43,6 +43,7 @@ from gateway.store.writer import Job, Writer
 _ROW = "SELECT pk, version, updated, dict, person, institution, id, body FROM resource WHERE "
 _READ = _ROW + "id = ?"
 _ROWS = _ROW + "pk IN ?*"
+_NAMED = _ROW + "id IN ?*"
 _PAST = ("SELECT r.pk, h.version, h.updated, h.dict, r.person, r.institution, r.id, h.body FROM history h "
          "JOIN resource r ON r.pk = h.pk WHERE ")
 #: Seconds for which ``counts`` and the state of the index are remembered.
@@ -237,7 +238,17 @@ class Store:
         wanted = list(pks)
         with self._database.read() as reader:
             found = {row[0]: row for row in reader.among(_ROWS, wanted)}
-        return [self._row(row) for pk in wanted if (row := found.get(pk)) and row[7] is not None
+        return self._current((found.get(pk) for pk in wanted), caller)
+
+    def named(self, keys: Iterable[bytes], caller: Caller) -> list[Row]:
+        """As ``rows``, by type and id (`types.key`): what the references of other resources name."""
+        wanted = list(keys)
+        with self._database.read() as reader:
+            found = {bytes(row[6]): row for row in reader.among(_NAMED, wanted)}
+        return self._current((found.get(key) for key in wanted), caller)
+
+    def _current(self, rows: Iterable[tuple[Any, ...] | None], caller: Caller) -> list[Row]:
+        return [self._row(row) for row in rows if row and row[7] is not None
                 and self._visible(row, _view(caller, types.type_of(row[6])))]
 
     @contextlib.contextmanager
