@@ -292,7 +292,7 @@ def test_conditional_create_is_refused_and_not_ignored(client: FlaskClient) -> N
 
 def test_too_large_is_413(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body over the limit is refused before it is read."""
-    monkeypatch.setattr("gateway.edges.http.app.Request.max_content_length", 1000)
+    monkeypatch.setattr("gateway.edges.http.exchange.Request.max_content_length", 1000)
     refused = post(client, "/fhir/Patient", patient(name=[{"text": "x" * 2000}]))
     assert refused.status_code == 413
     issue(refused)
@@ -681,3 +681,16 @@ def test_every_search_parameter_that_we_claim_is_one(client: FlaskClient) -> Non
             assert client.get(f"/fhir/{one['type']}?_revinclude={include}").status_code == 200
 
 
+
+
+def test_what_cannot_be_written_down_is_not_shown(client: FlaskClient, store: Store,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the audit takes nothing more, the answer is 503 and has no data."""
+    put(client, patient(id="p1", name=[{"family": "Wang"}]))
+
+    def full(*_: Any) -> None:
+        raise GatewayError(Category.BUSY, "audit rows cannot be written")
+    monkeypatch.setattr(store, "audit", full)
+    refused = client.get("/fhir/Patient/p1")
+    assert refused.status_code == 503 and b"Wang" not in refused.data
+    assert client.get("/person/p1").status_code == 503

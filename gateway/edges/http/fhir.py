@@ -10,9 +10,9 @@ from werkzeug.exceptions import MethodNotAllowed
 from gateway import search
 from gateway.config import Settings
 from gateway.edges.http import negotiate
-from gateway.edges.http.app import Request, Response, outcome_response
 from gateway.edges.http.batch import Bundles
 from gateway.edges.http.capability import Capability
+from gateway.edges.http.exchange import Request, Response, outcome_response
 from gateway.edges.http.interactions import (
     HistoryPage,
     Interactions,

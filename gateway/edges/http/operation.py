@@ -6,8 +6,10 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import flask
+
 from gateway import __version__
-from gateway.edges.http.app import Gateway, Response
+from gateway.edges.http.exchange import Response
 from gateway.edges.http.figures import Figures, family, sample
 from gateway.errors import Category, GatewayError
 
@@ -23,7 +25,7 @@ _SUMS = {"persons": "Persons.", "studies": "DICOM studies.", "instances": "DICOM
          "unmapped": "Local codes that no map knows.", "bytes": "Size of the database in bytes."}
 
 
-def install(app: Gateway, store: Store, figures: Figures) -> None:
+def install(app: flask.Flask, store: Store, figures: Figures) -> None:
     """Add the three routes."""
     views = _Operation(store, figures)
     app.add_url_rule("/healthz", "operation:health", views.health)

@@ -12,7 +12,7 @@ import flask
 from gateway import __version__, search
 from gateway.caller import Caller
 from gateway.config import Settings
-from gateway.edges.http.app import Gateway, Request, Response, current
+from gateway.edges.http.exchange import Request, Response, current
 from gateway.edges.http.interactions import text_of_row
 from gateway.edges.http.texts import in_language, language_of, texts
 from gateway.edges.http.timeline import ITEM, courses, days, institution_of, when_of
@@ -28,7 +28,7 @@ _CSP = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self';
        "form-action 'none'; frame-ancestors 'none'"
 
 
-def install(app: Gateway, settings: Settings, store: Store) -> None:
+def install(app: flask.Flask, settings: Settings, store: Store) -> None:
     """Add ``/``, ``/person/<id>`` and the icon."""
     views = _Pages(settings, store)
     app.add_url_rule("/", "page:start", views.start)

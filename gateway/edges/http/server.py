@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import socket
 import threading
@@ -34,7 +35,7 @@ def serve(settings: Settings, ready: Callable[[], None] = lambda: None) -> None:
 
     A worker that dies is started again. Raises BUSY when the port is taken, and SystemExit when workers cannot start.
     """
-    host, port = host_port(settings.http)
+    host, port = _resolved(*host_port(settings.http))
     _require_free(host, port)
     figures = Figures(settings.workers)
     started_read, started_write = os.pipe()
@@ -43,6 +44,7 @@ def serve(settings: Settings, ready: Callable[[], None] = lambda: None) -> None:
     def load() -> Callable[..., Any]:
         """Runs in the worker, before it opens its port."""
         die_with(parent)
+        logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not in our lines
         from gateway.store import open_store
 
         store = open_store(settings, migrate=False)
@@ -72,6 +74,16 @@ class _Server(MPServer):
         return super()._spawn_worker(idx, target, callback_loader)
 
 
+def _resolved(host: str, port: int) -> tuple[str, int]:
+    """granian binds addresses, not names; without a host, to every IPv4 address."""
+    try:
+        found = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)
+    except OSError:
+        raise GatewayError(Category.INVALID, f"HUREN_HTTP names a host that cannot be found ({host}); give an address",
+                           "HUREN_HTTP") from None
+    return str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0]), port
+
+
 def _require_free(host: str, port: int) -> None:
     """Workers share a port by SO_REUSEPORT, so a second gateway would quietly take half of the connections."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -89,7 +101,7 @@ def _announce(pipe: int, workers: int, host: str, port: int, ready: Callable[[],
     for _ in range(workers):
         if not os.read(pipe, 1):
             return
-    target = (host if host not in ("", "0.0.0.0", "::") else "localhost", port)
+    target = ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
     for _ in range(500):
         with contextlib.suppress(OSError), socket.create_connection(target, 1):
             ready()
