@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
+from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import timestamps
 from gateway.hl7v2.datatypes import code_text, coding_system, unit_parts
+from gateway.hl7v2.memory import Known, fresh, fresh_ranges, keep, memory_of
 from gateway.hl7v2.message import Message, Part, Segment
+from gateway.hl7v2.values import interpretations, reference_range
 from gateway.source import Change, Conversion, Resource, Source, Unmapped
 
 Reference = dict[str, Any]
@@ -24,11 +26,11 @@ class Builder:
         self.zone = source.timezone
         self.meta_source = f"urn:huren:{source.institution}"
         self.sent_at = timestamps.as_of_us(message.header.time, self.zone)
+        self.memory = memory_of(message, source)
         self.conversion = Conversion()
         self.people: dict[str, Reference | None] = {}  # XCN as sent → its reference: every OBX may name the same
-        self._units: dict[str, dict[str, str]] = {}
         self._unmapped: dict[Unmapped, None] = {}  # in order, each once
-        self._keys: Counter[str] = Counter()
+        self._keys: dict[str, int] = {}
         self._seen: set[str] = set()
 
     def resource(self, resource_type: str, key: str) -> Resource:
@@ -48,19 +50,57 @@ class Builder:
             self.conversion.changes.append(Change(resource, as_of, on_older))
         return {"reference": reference}
 
+    def hospital(self) -> Reference:
+        """A reference to the hospital itself."""
+        return {"reference": f"Organization/{self.source.institution}"}
+
     def distinct(self, key: str) -> str:
         """The key, with its ordinal from the second time on that the message uses it."""
-        self._keys[key] += 1
-        count = self._keys[key]
+        count = self._keys[key] = self._keys.get(key, 0) + 1
         return f"{key}|{count}" if count > 1 else key
 
     def units(self, obx: Segment) -> dict[str, str]:
-        """OBX-6 as unit, system and code; a message has few different ones."""
+        """OBX-6 as unit, system and code: to be copied, never to be put into a resource itself."""
         raw = obx.raw_field(6)
-        found = self._units.get(raw)
+        found = self.memory.units.get(raw)
         if found is None:
-            found = self._units[raw] = unit_parts(obx.first(6), self.source)
+            found = keep(self.memory.units, raw, raw, unit_parts(obx.first(6), self.source))
         return found
+
+    def flags(self, obx: Segment) -> list[dict[str, Any]]:
+        """OBX-8 as Observation.interpretation."""
+        raw = obx.raw_field(8)
+        if not raw:
+            return []
+        found = self.memory.flags.get(raw)
+        if found is None:
+            found = keep(self.memory.flags, raw, raw, interpretations(obx, self.source))
+        return [fresh(concept) for concept in found]
+
+    def ranges(self, obx: Segment, units: dict[str, str]) -> list[dict[str, Any]]:
+        """OBX-7 as Observation.referenceRange."""
+        raw = obx.raw_field(7)
+        if not raw:
+            return []
+        key = raw, obx.raw_field(6)
+        found = self.memory.ranges.get(key)
+        if found is None:
+            found = keep(self.memory.ranges, key, raw + key[1], reference_range(obx, units))
+        return fresh_ranges(found)
+
+    def state(self, segment: Segment, field: int, table: dict[str, str]) -> tuple[str, str]:
+        """A status as the HL7 table has it and as FHIR's; INVALID when neither the table nor the manifest knows it."""
+        raw = segment.raw_field(field)
+        place = f"{segment.name}-{field}"
+        key = place, raw
+        if (found := self.memory.states.get(key)) is not None:
+            return found
+        sent = self.source.table(place, segment.get(field)).upper()
+        if (status := table.get(sent)) is None:
+            raise GatewayError(Category.INVALID, f"{place} holds a status that neither the HL7 table nor the manifest "
+                               f"knows{segment.which()}; correct it or add it to the manifest's tables", place,
+                               detail="table-value")
+        return keep(self.memory.states, key, raw, (sent, status))
 
     def time_text(self, segment: Segment, field: int, component: int = 1) -> str:
         """The text of a time field after the manifest's table (``"00000000" = ""`` says that zeros mean unknown)."""
@@ -69,8 +109,15 @@ class Builder:
 
     def date_time(self, segment: Segment, field: int, component: int = 1) -> str | None:
         """A time field as FHIR dateTime; None when absent, INVALID with its place when impossible."""
-        text = self.time_text(segment, field, component)
-        return timestamps.date_time(text, self.zone, f"{segment.name}-{field}") if text else None
+        raw = segment.raw_field(field)
+        if not raw:
+            return None
+        key = segment.name, field, component, raw
+        if (found := self.memory.times.get(key)) is not None:
+            return found
+        if not (text := self.time_text(segment, field, component)):
+            return None
+        return keep(self.memory.times, key, raw, timestamps.date_time(text, self.zone, f"{segment.name}-{field}"))
 
     def instant(self, segment: Segment, field: int) -> str | None:
         """A time field as FHIR instant; None when absent or less exact than a minute."""
@@ -95,14 +142,24 @@ class Builder:
         last = timestamps.as_of_us(self.time_text(segment, end), self.zone)
         return first is not None and last is not None and first <= last
 
-    def concept(self, segment: Segment, field: int, kind: str, unit: str = "") -> tuple[dict[str, Any], str]:
-        """A test's or order's code as unified, LOINC's and the hospital's own coding, and its key for ids.
+    def concept(self, segment: Segment, field: int, kind: str, unit: str = "") -> Known:
+        """A test's or order's code as unified, LOINC's and the hospital's own coding; an unmapped one is counted."""
+        raw = segment.raw_field(field)
+        known = self.memory.concepts.get((field, raw))
+        if known is None:
+            known = keep(self.memory.concepts, (field, raw), raw, self._read_concept(segment, field))
+        if not known.mapped and known.code != DICOM_STUDY:
+            self._unmapped.setdefault(Unmapped(kind, known.code, known.text, unit, f"{segment.name}-{field}"))
+        return Known(fresh(known.concept), *known[1:])
 
-        The local code is looked up; where it is unmapped, the alternate code (component 4) is. A text without any code
-        stands for its own code. INVALID when the field says nothing at all.
+    def _read_concept(self, segment: Segment, field: int) -> Known:
+        """The local code is looked up; where it is unmapped, the alternate code (component 4) is.
+
+        A text without any code stands for its own code. INVALID when the field says nothing at all.
         """
         part = segment.first(field)
-        local, display = code_text(part.get(1)), part.get(2)
+        sent = part.get(1)
+        local, display = code_text(sent), part.get(2)
         alternate, alternate_display = code_text(part.get(4)), part.get(5)
         text = display or alternate_display or part.get(9)
         if not local and not alternate and not text:
@@ -125,9 +182,7 @@ class Builder:
             mapped = mapped or mapped_beside
         if "coding" in concept and len(concept["coding"]) > 1:
             concept["coding"] = _unique(concept["coding"])
-        if not mapped and local != DICOM_STUDY:
-            self._unmapped.setdefault(Unmapped(kind, local, text, unit, f"{segment.name}-{field}"))
-        return concept, local
+        return Known(concept, local, sent, text, mapped)
 
     def finished(self) -> Conversion:
         """Everything gathered."""

@@ -96,6 +96,18 @@ class Segment:
         fields = self._fields or self._split()
         return fields[field].strip(" ") if field < len(fields) else ""
 
+    @property
+    def size(self) -> int:
+        """One more than the number of the last field that was sent."""
+        return len(self._fields or self._split())
+
+    def plain(self, field: int) -> str | None:
+        """A field as sent when it neither repeats nor escapes anything, so that it is its own text; else None."""
+        raw, separators = self.raw_field(field), self._message.separators
+        if separators.repetition and separators.repetition in raw or separators.escape and separators.escape in raw:
+            return None
+        return raw
+
     def get(self, field: int, component: int = 1, subcomponent: int = 1, repetition: int = 1) -> str:
         """The text at ``SEG-field.component.subcomponent``, escapes resolved; "" when absent or null."""
         fields = self._fields or self._split()

@@ -17,7 +17,7 @@ from gateway.hl7v2.datatypes import codeable, entity_identifier, entity_system
 from gateway.hl7v2.message import Part, Segment
 from gateway.hl7v2.people import named_person, performing_organization, practitioner
 from gateway.hl7v2.specimen import add_specimens
-from gateway.hl7v2.values import VALUE_ATTACHMENT, Value, interpretations, reference_range, values_of
+from gateway.hl7v2.values import VALUE_ATTACHMENT, Value, values_of
 from gateway.source import Resource
 
 _REPORT_NOTE = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
@@ -71,7 +71,8 @@ class Report(NamedTuple):
 def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     """The resources of one OBR, in dependency order."""
     obr, source = order.obr, builder.source
-    concept, code = builder.concept(obr, 4, "order")
+    known = builder.concept(obr, 4, "order")
+    concept, code = known.concept, known.code
     placer, filler = _number(order, 2), _number(order, 3)
     if not placer and not filler:
         raise GatewayError(Category.INVALID, f"neither OBR-3 nor OBR-2 numbers the report{obr.which()}; without a "
@@ -81,7 +82,7 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     key = f"{entity_system(number, 'filler' if filler else 'placer', source)}|{number.get(1)}|{code}"
     key = builder.distinct(key)  # the same number and code may come again in one message
     as_of = _as_of(obr, builder)
-    status = _status(obr, 25, tables.REPORT_STATUS, builder)
+    _, status = builder.state(obr, 25, tables.REPORT_STATUS)
     request = _add_request(order, subject, builder, concept, code, placer, filler, status, as_of)
     section, category = _section(obr, builder)
     specimens, collected = add_specimens(order.specimens, obr, key, category != "imaging", subject.patient, as_of,
@@ -104,8 +105,7 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     made.update(report.effective)
     if issued := builder.instant(obr, 22):
         made["issued"] = issued
-    made["performer"] = [{"reference": f"Organization/{source.institution}"},
-                         *_people(obr, 34, builder), *_people(obr, 35, builder)]
+    made["performer"] = [builder.hospital(), *_people(obr, 34, builder), *_people(obr, 35, builder)]
     if interpreters := _people(obr, 32, builder):
         made["resultsInterpreter"] = interpreters
     for name, references in (("specimen", specimens), ("result", results), ("imagingStudy", report.studies),
@@ -129,16 +129,6 @@ def _as_of(obr: Segment, builder: Builder) -> int | None:
     if timestamps.is_exact(text, builder.zone) or builder.sent_at is None:
         return timestamps.as_of_us(text, builder.zone)
     return builder.sent_at
-
-
-def _status(segment: Segment, at: int, table: dict[str, str], builder: Builder) -> str:
-    sent = segment.get(at)
-    status = table.get(builder.source.table(f"{segment.name}-{at}", sent).upper())
-    if status is None:
-        raise GatewayError(Category.INVALID, f"{segment.name}-{at} holds a status that neither the HL7 table nor the "
-                           f"manifest knows{segment.which()}; correct it or add it to the manifest's tables",
-                           f"{segment.name}-{at}", detail="table-value")
-    return status
 
 
 def _section(obr: Segment, builder: Builder) -> tuple[dict[str, Any] | None, str]:
@@ -221,28 +211,29 @@ def _request_status(orc: Segment | None, report_status: str, builder: Builder) -
 
 def add_observation(result: Result, report: Report | None, subject: Subject, builder: Builder) -> Reference:
     """One OBX with its NTE as Observation; without a report it is an observation of the patient (2.7 and later)."""
-    obx, source = result.obx, builder.source
+    obx = result.obx
     units = builder.units(obx)
-    concept, code = builder.concept(obx, 3, "test", units.get("unit", ""))
+    known = builder.concept(obx, 3, "test", units.get("unit", ""))
     sub_id = obx.text(4).strip()
-    key = f"{report.key if report else subject.key}|{code}|{sub_id}"
+    key = f"{report.key if report else subject.key}|{known.code}|{sub_id}"
     if report is None:
         key = f"{key}|{obx.get(14)}"
     made = builder.resource("Observation", builder.distinct(key))
-    values = values_of(obx, units, source)
+    values = values_of(obx, units, builder.source)
+    long = obx.size > 15  # few senders fill more than 14 fields
     if extension := _extensions(obx, sub_id, values, builder):
         made["extension"] = extension
-    if obx.raw_field(21) and (number := entity_identifier(obx.first(21), "observation", source, "FILL")):
+    if long and obx.raw_field(21) and (number := entity_identifier(obx.first(21), "observation", builder.source,
+                                                                   "FILL")):
         made["identifier"] = [number]
-    sent = source.table("OBX-11", obx.get(11)).upper()
-    made["status"] = _status(obx, 11, tables.OBSERVATION_STATUS, builder)
+    sent, made["status"] = builder.state(obx, 11, tables.OBSERVATION_STATUS)
     if sent == "X":
         made["_status"] = {"extension": [{"url": _ALTERNATE_CODES, "valueCodeableConcept": {
             "coding": [{"system": f"{tables.V2}0085", "code": "X"}]}}]}
     if report and report.category:
         made["category"] = [{"coding": [{"system": _CATEGORY, "code": report.category,
                                          "display": tables.CATEGORY_DISPLAY[report.category]}]}]
-    made["code"] = concept
+    made["code"] = known.concept
     made["subject"] = {**subject.patient}
     if subject.encounter:
         made["encounter"] = {**subject.encounter}
@@ -250,38 +241,45 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         made["effectiveDateTime"] = observed
     elif report:
         made.update(report.effective)
-    made["performer"] = _performers(obx, builder)
+    made["performer"] = _performers(obx, builder) if long else [builder.hospital()]
     _put_value(made, obx, sent, values)
-    if flags := interpretations(obx, source):
+    if flags := builder.flags(obx):
         made["interpretation"] = flags
-    if notes := _notes(result.notes):
+    if result.notes and (notes := _notes(result.notes)):
         made["note"] = notes
-    for name, at in (("bodySite", 20), ("method", 17)):
-        if obx.raw_field(at) and (detail := codeable(obx.first(at), source, f"OBX-{at}")):
-            made[name] = detail
+    if long:
+        _put_details(made, obx, builder)
     if report and report.specimen:
         made["specimen"] = {**report.specimen}
-    if obx.raw_field(18) and (device := entity_identifier(obx.first(18), "device", source, "")):
+    if long and obx.raw_field(18) and (device := entity_identifier(obx.first(18), "device", builder.source, "")):
         made["device"] = {"type": "Device", "identifier": device}
-    if ranges := reference_range(obx, units):
+    if ranges := builder.ranges(obx, units):
         made["referenceRange"] = ranges
-    if len(several := [value for value in values if value[0] != "valueAttachment"]) > 1:
-        made["component"] = [{"code": concept, name: value} for name, value in several]
+    if len(values) > 1 and len(several := [value for value in values if value[0] != "valueAttachment"]) > 1:
+        made["component"] = [{"code": known.concept, name: value} for name, value in several]
     if report:
-        _enclose(obx, values, report, builder)
+        _enclose(obx, known.sent == DICOM_STUDY, values, report, builder)
     return builder.add(made, report.as_of if report else builder.sent_at, "refuse")
+
+
+def _put_details(made: Resource, obx: Segment, builder: Builder) -> None:
+    """OBX-20 and OBX-17."""
+    for name, at in (("bodySite", 20), ("method", 17)):
+        if obx.raw_field(at) and (detail := codeable(obx.first(at), builder.source, f"OBX-{at}")):
+            made[name] = detail
 
 
 def _performers(obx: Segment, builder: Builder) -> list[Reference]:
     """OBX-16 and the performing organization; the hospital itself where none is named."""
     people = [person for part in obx.repetitions(16) if (person := practitioner(part, builder))]
     organization = performing_organization(obx, builder) if obx.raw_field(23) or obx.raw_field(15) else None
-    return [*people, organization or {"reference": f"Organization/{builder.source.institution}"}]
+    return [*people, organization or builder.hospital()]
 
 
 def _put_value(made: Resource, obx: Segment, sent_status: str, values: list[Value]) -> None:
     """One value, or why there is none; several become components (``add_observation``)."""
-    values = [value for value in values if value[0] != "valueAttachment"] or values
+    if len(values) > 1:
+        values = [value for value in values if value[0] != "valueAttachment"] or values
     if len(values) > 1 and values[0][0] != "valueAttachment":
         return
     if values:
@@ -305,7 +303,7 @@ def _extensions(obx: Segment, sub_id: str, values: list[Value], builder: Builder
     extension: list[dict[str, Any]] = []
     if sub_id:
         extension.append({"url": _SUB_ID, "extension": [{"url": "original-sub-identifier", "valueString": sub_id}]})
-    if analysed := builder.date_time(obx, 19):
+    if obx.size > 19 and (analysed := builder.date_time(obx, 19)):
         extension.append({"url": _ANALYSIS_TIME, "valueDateTime": analysed})
     for name, value in values:
         if name == "valueAttachment":  # the bytes stand once, in DiagnosticReport.presentedForm
@@ -314,9 +312,11 @@ def _extensions(obx: Segment, sub_id: str, values: list[Value], builder: Builder
     return extension
 
 
-def _enclose(obx: Segment, values: list[Value], report: Report, builder: Builder) -> None:
+def _enclose(obx: Segment, is_study: bool, values: list[Value], report: Report, builder: Builder) -> None:
     """Documents go to the report's presentedForm; a DICOM study (113014, IHE RAD) to its imagingStudy."""
-    report.forms.extend(value for name, value in values if name == "valueAttachment")
-    if obx.get(3) == DICOM_STUDY and (uid := obx.get(5) or obx.get(5, 2)):
+    for name, value in values:
+        if name == "valueAttachment":
+            report.forms.append(value)
+    if is_study and (uid := obx.get(5) or obx.get(5, 2)):
         report.studies.append({"reference": f"ImagingStudy/{builder.source.id_for('ImagingStudy', uid)}",
                                "identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}})

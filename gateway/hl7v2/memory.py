@@ -1,0 +1,77 @@
+"""What a hospital's messages repeat, read once: its tests, units, ranges, flags, states and times. Pure.
+
+Each entry is a function of a field's raw text, of the delimiters and the character set, and of the Source, so that
+nothing but time depends on whether it is remembered. Everything is bounded, and emptied when it is full. What is kept
+is never handed out itself but copied into each resource: a hook may change a resource, and the next message must not
+see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple, TypeVar
+
+from gateway.hl7v2.message import Message
+from gateway.source import Source
+
+_MOST = 1024  # entries of a kind: a hospital takes 3 MB at most
+_MOST_DIALECTS = 16  # delimiters and character sets that one hospital mixes
+_LONGEST = 256  # characters of a field that is worth keeping
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
+
+
+class Known(NamedTuple):
+    """A code field, read: the concept, its code for ids, component 1 as sent, the text, and whether it is mapped."""
+
+    concept: dict[str, Any]
+    code: str
+    sent: str
+    text: str
+    mapped: bool
+
+
+class Memory:
+    """What was read from one hospital's messages of one kind of delimiters and character set."""
+
+    __slots__ = ("concepts", "units", "ranges", "flags", "states", "times")
+
+    def __init__(self) -> None:
+        self.concepts: dict[tuple[int, str], Known] = {}  # number and text of the field
+        self.units: dict[str, dict[str, str]] = {}
+        self.ranges: dict[tuple[str, str], list[dict[str, Any]]] = {}  # OBX-7, OBX-6
+        self.flags: dict[str, list[dict[str, Any]]] = {}
+        self.states: dict[tuple[str, str], tuple[str, str]] = {}  # place and text → as the table has it, FHIR's
+        self.times: dict[tuple[str, int, int, str], str] = {}  # segment, field, component, text
+
+
+def memory_of(message: Message, source: Source) -> Memory:
+    """The memory for this message's dialect."""
+    dialects = source.memory
+    dialect = message.separators, message.codec
+    found = dialects.get(dialect)
+    if found is None:
+        if len(dialects) >= _MOST_DIALECTS:
+            dialects.clear()
+        found = dialects[dialect] = Memory()
+    return found
+
+
+def keep(store: dict[_Key, _Value], key: _Key, raw: str, value: _Value) -> _Value:
+    """Remember a value, unless its field is long; gives it back."""
+    if len(raw) <= _LONGEST:
+        if len(store) >= _MOST:
+            store.clear()
+        store[key] = value
+    return value
+
+
+def fresh(concept: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a CodeableConcept as deep as a resource may be changed."""
+    return {name: [{**coding} for coding in part] if name == "coding" else part for name, part in concept.items()}
+
+
+def fresh_ranges(ranges: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A copy of an Observation's reference ranges."""
+    return [{name: {**part} if type(part) is dict else part for name, part in one.items()} for one in ranges]
