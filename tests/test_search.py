@@ -537,6 +537,7 @@ def test_a_chain_does_not_leak(find: Find) -> None:
     assert find("Patient?_has:Observation:patient:code=2951-2", ONLY_B) == []
     assert find("Patient?_has:Observation:patient:code=2345-7", ONLY_B) == ["b1"]
     no_patients = Caller("lab", None, ("system/Observation.rs",))
+    assert len(find("Observation?patient=a1", no_patients)) == 4  # the id is in every Observation that it may see
     for query in ("Observation?patient.identifier=M1", "Observation?patient:identifier=M1",
                   "Observation?_has:DiagnosticReport:result:status=final", "Patient"):
         with pytest.raises(GatewayError) as caught:
@@ -553,6 +554,8 @@ def test_includes_do_not_leak(loaded: Store) -> None:
     assert included(query, "system/DiagnosticReport.rs", "institution/Patient.rs", institution="b") == ["b1"]
     assert included("Patient?_revinclude=Observation:patient", "institution/*.rs", institution="b") == ["b1-glu"]
     assert included("Patient?_revinclude=Observation:patient", "system/Patient.rs") == []
+    assert included("Observation?_revinclude=*", "system/Observation.rs") == []
+    assert included("Observation?_revinclude=*", "system/Observation.rs", "system/DiagnosticReport.r") == ["rep-a"]
 
 
 def test_reading_and_searching_are_both_needed(loaded: Store) -> None:

@@ -123,7 +123,6 @@ def _understood(asking: Asking, t: str, query: Query, lenient: bool,
 
 def _known(asking: Asking, t: str, criterion: Criterion, query: Query, ignored: list[tuple[str, str]]) -> bool:
     try:
-        asking.depth = 0
         asking.nodes(t, [criterion])
     except Nothing:
         return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,22 @@ from sqlalchemy import select
 from gateway.caller import Caller
 from gateway.indexing import Param, Type, keys, parameters_of, present_bits, type_key
 from gateway.search import reference, scalar, token
-from gateway.search.nodes import ONE, AnyOf, Dates, Node, Not, Nothing, Of, Persons, Rows, Updated, any_of, padded
+from gateway.search.nodes import (
+    ONE,
+    AnyOf,
+    Binder,
+    Dates,
+    Node,
+    Not,
+    Nothing,
+    Of,
+    Persons,
+    Rows,
+    Terms,
+    Updated,
+    any_of,
+    padded,
+)
 from gateway.search.plan import Group, Planner, Sort
 from gateway.search.query import Criterion, invalid, unescape, unsupported, values_of
 from gateway.store import types
@@ -21,6 +37,9 @@ from gateway.store.schema import resource
 
 if TYPE_CHECKING:
     from gateway.store import Store
+
+#: Chains within chains.
+DEEPEST = 4
 
 #: Parameters of every type that are columns and not index rows.
 COLUMNS = {"_id": Type.TOKEN, "_lastUpdated": Type.DATE, "institution": Type.TOKEN}
@@ -53,18 +72,27 @@ class Asking:
 
     def visible(self, resource_type: str, interaction: str) -> list[Node]:
         """What the caller may see of a type, as conditions: none when that is everything."""
-        slugs = {self.caller.sees(resource_type, letter) for letter in {interaction, "r"}} - {None}
-        return [self._institution(resource_type, [slug]) for slug in slugs if slug is not None]
+        return [self._institution(resource_type, [slug]) for slug in self._only(resource_type, interaction)]
+
+    def _only(self, resource_type: str, interaction: str) -> list[str]:
+        """Institutions that the caller is limited to; searching shows content, so it takes what reading takes too."""
+        return sorted({slug for letter in (interaction, "r")
+                       if (slug := self.caller.sees(resource_type, letter)) is not None})
 
     def known(self, resource_type: str) -> set[str]:
         """Names of a type's parameters."""
         return {*parameters_of(resource_type), *COLUMNS, "_has"}
 
-    def deeper(self, most: int, where: str) -> None:
-        """A chain within a chain; there is an end."""
+    @contextmanager
+    def deeper(self, where: str) -> Iterator[None]:
+        """Within a chain; there is an end."""
+        if self.depth == DEEPEST:
+            raise invalid(f"chains may be {DEEPEST} deep; ask in two steps", where)
         self.depth += 1
-        if self.depth > most:
-            raise invalid(f"chains may be {most} deep", where)
+        try:
+            yield
+        finally:
+            self.depth -= 1
 
     def _node(self, t: str, criterion: Criterion) -> Node:
         name, modifier = criterion.name, criterion.modifier
@@ -146,12 +174,20 @@ class Asking:
 
     # ------------------------------------------------------------------ persons
 
-    def persons_of_patients(self, patients: list[str]) -> tuple[int, ...]:
-        """Persons that these Patients are; of Patients that the caller may not see, nothing is told."""
-        if self.visible("Patient", "r"):
-            criterion = Criterion("_id", "", "", ",".join(patients))
-            return self.persons_with("Patient", criterion)
-        return padded(self.store.persons_of(patients).values())
+    def persons_of_patients(self, t: str, patients: list[str]) -> tuple[int, ...]:
+        """Persons that these Patients are.
+
+        Who sees only one institution's resources of the type that is searched is told nothing of another's Patients.
+        """
+        slugs = self._only(t, "s")
+        if not slugs:
+            return padded(self.store.persons_of(patients).values())
+        try:
+            nodes = [self._ids("Patient", Criterion("_id", "", "", ",".join(patients))),
+                     *(self._institution("Patient", [slug]) for slug in slugs)]
+        except Nothing:
+            return ()
+        return padded(p for p in self.planner.keys("Patient", nodes, "person", len(patients)) if p)
 
     def persons_with(self, kind: str, criterion: Criterion) -> tuple[int, ...]:
         """Persons of whom the caller may see a resource that meets a criterion: INVALID when they are many."""
@@ -172,11 +208,6 @@ class Asking:
         return Persons(padded(persons)) if len(persons) <= 256 else reference.PersonIn(Group(kind, tuple(nodes)))
 
     # ------------------------------------------------------------------ dictionary
-
-    def keys_of(self, param: int, column: str, value: str, limit: int) -> list[int]:
-        """Token keys that the dictionary has for a code or a system."""
-        rows = self.planner.run(("listed", column), (param, value, limit), lambda: token.listed_keys(param, column))
-        return [row[0] for row in rows]
 
     def systems(self, param: int) -> list[str]:
         """Systems that the values of an identifier parameter have."""
@@ -200,6 +231,13 @@ class Asking:
         args = (keys.UNITS, system) if not code else (keys.UNITS, code, system) if system else (keys.UNITS, code)
         shape = ("units", bool(system), bool(code))
         return [row[0] for row in self.planner.run(shape, args, build)]
+
+    def matching(self, terms: Terms, most: int) -> list[int]:
+        """Token keys of dictionary rows, up to ``most``."""
+        def build() -> Any:
+            bind = Binder()
+            return terms.keys(bind).distinct().limit(bind(idx_token.c.pk))
+        return [row[0] for row in self.planner.run(("matching", terms.how), (*terms.args, most), build)]
 
     def has_token(self, key: int) -> bool:
         """Whether any resource has a token key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -10,7 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy import select
 
 from gateway.fhir.resource import text
-from gateway.indexing import Type, param_key, parameters_of, reference_key, reference_target, type_key
+from gateway.indexing import (
+    Type,
+    param_key,
+    parameters_of,
+    reference_key,
+    reference_target,
+    resource_types,
+    type_key,
+)
 from gateway.search.nodes import Binder, Nothing, padded
 from gateway.search.query import Include, Query, invalid
 from gateway.store import types
@@ -107,8 +116,7 @@ def _naming(asking: Asking, includes: list[Include], rows: Sequence[Row]) -> lis
     for include in includes:
         use = [row for row in rows if include.target in ("", row.resource_type)]
         if include.name == "*":
-            targets = [reference_key(f"{row.resource_type}/{row.id}") for row in use]
-            pks += _by_reference(asking, targets, None)
+            pks += _by_reference(asking, [reference_key(f"{row.resource_type}/{row.id}") for row in use], None)
             continue
         if not use or not asking.caller.may("r", include.source):
             continue
@@ -123,6 +131,7 @@ def _naming(asking: Asking, includes: list[Include], rows: Sequence[Row]) -> lis
 
 
 def _by_reference(asking: Asking, targets: list[int], param: int | None) -> list[int]:
+    """Resources that name the targets by a parameter, or by any of a type that the caller may read."""
     found: list[int] = []
     x = idx_reference
     for start in range(0, len(targets), 512):
@@ -133,11 +142,19 @@ def _by_reference(asking: Asking, targets: list[int], param: int | None) -> list
             where = [bind.among(x.c.target, count)]
             if param is not None:
                 where.append(x.c.param == bind(x.c.param))
-            return select(x.c.pk).where(*where).order_by(x.c.person, x.c.pk).limit(sa.literal_column(str(MOST + 1)))
+            return select(x.c.pk, x.c.param).where(*where).order_by(x.c.person, x.c.pk).limit(
+                sa.literal_column(str(MOST + 1)))
         extra = () if param is None else (param,)
         rows = asking.planner.run(("naming", len(args), param is None), (*args, *extra), build)
-        found += [row[0] for row in rows]
+        found += [pk for pk, by in rows if param is not None or asking.caller.may("r", _types_by_param()[by])]
     return found
+
+
+@lru_cache(maxsize=1)
+def _types_by_param() -> dict[int, str]:
+    """Whose parameter a row of `idx_reference` is."""
+    return {param_key(t, p.name): t for t in resource_types() for p in parameters_of(t).values()
+            if p.type is Type.REFERENCE}
 
 
 def _of_persons(asking: Asking, t: str, persons: Iterable[int]) -> list[int]:

@@ -156,7 +156,7 @@ class Terms:
     """Tokens that the dictionary lists: of a system, or with a text. Too many to be bound one by one."""
 
     param: int
-    how: str  # "system", "text", "below"
+    how: str  # "code", "system", "text", "below"
     value: str
     rank: int = 5
 
@@ -168,17 +168,23 @@ class Terms:
     def args(self) -> Args:
         return (self.param, self.value)
 
-    def probe(self, c: Candidate, bind: Binder) -> Clause:
-        t, d = idx_token.alias(), idx_term.alias()
+    def keys(self, bind: Binder) -> Any:
+        """``SELECT key`` of the dictionary."""
+        d = idx_term.alias()
         of_param = d.c.param == bind(d.c.param)
-        if self.how == "system":
+        if self.how == "code":
+            found = d.c.code == bind(d.c.code)
+        elif self.how == "system":
             found = and_(d.c.system == bind(d.c.system), d.c.code.is_not(None))
         elif self.how == "text":
             found = d.c.text.like(bind(d.c.text), escape="\\")
         else:
             found = d.c.code.like(bind(d.c.code), escape="\\")
-        keys = select(d.c.key).where(of_param, found)
-        return bind.exists(t.c.key.in_(keys), same(t, c))
+        return select(d.c.key).where(of_param, found)
+
+    def probe(self, c: Candidate, bind: Binder) -> Clause:
+        t = idx_token.alias()
+        return bind.exists(t.c.key.in_(self.keys(bind)), same(t, c))
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 #: Persons or targets that a chain may find and still be bound one by one; beyond, the chain becomes a subquery.
 _FEW = 256
-_DEEPEST = 4
 
 
 def owned(p: Param, resource_type: str) -> bool:
@@ -57,7 +56,7 @@ def reference(asking: Asking, t: str, p: Param, criterion: Criterion) -> Node:
     for value in values_of(criterion):
         patients, others = _targets(asking, p, unescape(value), criterion)
         if patients:
-            persons = asking.persons_of_patients(patients)
+            persons = asking.persons_of_patients(t, patients)
             if p.owner:
                 found.append(Persons(persons) if persons else None)
             elif p.name == "patient":  # Provenance: any of the person's Patients
@@ -116,7 +115,6 @@ def _by_identifier(asking: Asking, t: str, p: Param, value: str) -> Iterable[Nod
 
 def _chain(asking: Asking, t: str, p: Param, criterion: Criterion) -> Node:
     """``subject:Patient.name=x``: what the reference names must itself meet a criterion."""
-    asking.deeper(_DEEPEST, str(criterion))
     kinds = [criterion.modifier] if criterion.modifier else list(p.targets)
     if criterion.modifier and (criterion.modifier not in NUMBERS or p.targets and criterion.modifier not in p.targets):
         raise unsupported("the type after the colon is none that this parameter names", str(criterion))
@@ -127,13 +125,10 @@ def _chain(asking: Asking, t: str, p: Param, criterion: Criterion) -> Node:
     found: list[Node | None] = []
     for kind in kinds:
         try:
-            if owned(p, kind):
-                found.append(asking.owned_by(kind, inner))
-            else:
-                found.append(_linked(asking, t, p, kind, inner))
+            with asking.deeper(str(criterion)):
+                found.append(asking.owned_by(kind, inner) if owned(p, kind) else _linked(asking, t, p, kind, inner))
         except Nothing:
             continue
-    asking.depth -= 1
     return any_of(found)
 
 
@@ -220,7 +215,6 @@ class NamedBy:
 
 def has(asking: Asking, t: str, criterion: Criterion) -> Node:
     """``_has:Observation:patient:code=x``: a resource of another type that names this one meets a criterion."""
-    asking.deeper(_DEEPEST, "_has")
     parts = criterion.modifier.split(":", 2)
     if len(parts) != 3 or parts[0] not in NUMBERS:
         raise invalid("_has is _has:Type:reference:parameter", "_has")
@@ -228,8 +222,8 @@ def has(asking: Asking, t: str, criterion: Criterion) -> Node:
     p = parameters_of(kind).get(name)
     if p is None or p.type is not Type.REFERENCE or p.targets and t not in p.targets:
         raise unsupported(f"{kind}.{name} does not name {t}", "_has")
-    nodes = asking.nodes(kind, [criterion_of(rest, criterion.value)])
-    asking.depth -= 1
+    with asking.deeper("_has"):
+        nodes = asking.nodes(kind, [criterion_of(rest, criterion.value)])
     if owned(p, t):
         persons = asking.planner.keys(kind, nodes, "person", _FEW)
         persons = [person for person in persons if person]

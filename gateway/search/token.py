@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-from sqlalchemy import select
-
 from gateway.indexing import As, Param, Type, contact, keys, param_key, present_bits, token_key, values
 from gateway.search.nodes import Node, Of, Terms, Tokens, any_of, like, padded
 from gateway.search.query import Criterion, invalid, split, unescape, unsupported, values_of
-from gateway.store.index_schema import idx_term
 
 if TYPE_CHECKING:
     from gateway.search.criteria import Asking
@@ -26,7 +22,7 @@ def token(asking: Asking, t: str, p: Param, criterion: Criterion) -> Node:
     if criterion.modifier == "text":
         if p.read not in (As.CONCEPT, As.CODING):
             raise unsupported(":text asks for the words of a code; this parameter has none", str(criterion))
-        return any_of(Terms(param_key(t, p.name), "text", like(values.normalise(unescape(v)), anywhere=True))
+        return any_of(_listed(asking, t, p, "text", like(values.normalise(unescape(v)), anywhere=True))
                       for v in values_of(criterion))
     if criterion.modifier == "of-type":
         if p.read is not As.IDENTIFIER:
@@ -57,13 +53,13 @@ def _value(asking: Asking, t: str, p: Param, value: str) -> Node | None:
     if system and not code:
         if number:
             return Tokens((token_key(t, p.name, keys.SYSTEM, system),))
-        return _listed(asking, t, p, idx_term.c.system, system) or None
+        return _listed(asking, t, p, "system", system)
     if system is not None:
         return Tokens((token_key(t, p.name, system, code),), rank)
     if number:
         systems = asking.systems(param_key(t, p.name))
         return Tokens(padded(token_key(t, p.name, s, code) for s in systems), rank) if systems else None
-    return _listed(asking, t, p, idx_term.c.code, code)
+    return _listed(asking, t, p, "code", code)
 
 
 def _plain(t: str, p: Param, system: str | None, code: str, rank: int) -> Node | None:
@@ -75,21 +71,20 @@ def _plain(t: str, p: Param, system: str | None, code: str, rank: int) -> Node |
     return Tokens((token_key(t, p.name, "", code),), rank)
 
 
-def _listed(asking: Asking, t: str, p: Param, column: sa.Column[str], value: str) -> Node | None:
-    """Keys that the dictionary has for a code without system, or for a system."""
-    param = param_key(t, p.name)
-    by_system = column.name == "system"
-    found = asking.keys_of(param, column.name, value, _FEW + 1)
-    if by_system and len(found) > _FEW:
-        return Terms(param, "system", value)
+def _listed(asking: Asking, t: str, p: Param, how: str, value: str) -> Node | None:
+    """Tokens by the dictionary: bound as keys where they are few, so that they can drive."""
+    terms = Terms(param_key(t, p.name), how, value)
+    found = asking.matching(terms, _FEW + 1)
+    if len(found) > _FEW:
+        return terms
     return Tokens(padded(found)) if found else None
 
 
 def uri(asking: Asking, t: str, p: Param, criterion: Criterion) -> Node:
     """A URI as it is; ``:below`` those that begin with it, ``:above`` those that it begins with."""
-    param, texts = param_key(t, p.name), [unescape(v) for v in values_of(criterion)]
+    texts = [unescape(v) for v in values_of(criterion)]
     if criterion.modifier == "below":
-        return any_of(Terms(param, "below", like(text, anywhere=False)) for text in texts)
+        return any_of(_listed(asking, t, p, "below", like(text, anywhere=False)) for text in texts)
     if criterion.modifier == "above":
         return any_of(Tokens(padded(token_key(t, p.name, "", text[:n]) for n in _steps(text))) for text in texts)
     if criterion.modifier:
@@ -101,15 +96,6 @@ def _steps(text: str) -> list[int]:
     """Lengths of a URI's beginnings that end where a part ends."""
     ends = [n for n, c in enumerate(text) if c in "/#?|"]
     return sorted({*ends, *(n + 1 for n in ends), len(text)} - {0})
-
-
-def listed_keys(param: int, column: str) -> sa.Select[tuple[int]]:
-    """Statement for ``Asking.keys_of``."""
-    return select(idx_term.c.key).where(
-        idx_term.c.param == sa.bindparam("p0", type_=idx_term.c.param.type),
-        idx_term.c[column] == sa.bindparam("p1", type_=idx_term.c.code.type),
-        idx_term.c.code.is_not(None)).distinct().limit(sa.bindparam("p2", type_=sa.Integer))
-
 
 
 def sortable(p: Param) -> bool:
