@@ -30,6 +30,7 @@ log = logging.getLogger("huren.supervisor")
 EDGES = ("http", "mllp", "dimse")
 _SHARED = ("gateway.pipeline", "gateway.store")  # what every child imports
 _DRAIN_SECONDS = 9.0  # then SIGKILL: all is over within ten
+_LATER = float("inf")  # start it when the first of its name is ready
 _STEADY_SECONDS = 30.0  # a child that lived so long is started again at once
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -47,7 +48,7 @@ class _Child:
     pid: int = 0
     pipe: int = -1  # read end: a byte means ready
     began: float = 0.0
-    restart_at: float = 0.0
+    start_at: float = 0.0
     deaths: int = 0  # in a row
     ready: bool = False
     ever_ready: bool = False
@@ -87,8 +88,6 @@ class Supervisor:
             if not self._prepare():
                 return 1 if self._failed else 0
             self._children = [child for name in self._names for child in _edge(name, self.settings)]
-            for child in self._children:
-                self._start(child)
             self._watch(wake)
             return self._drain(wake)
         finally:
@@ -165,14 +164,12 @@ class Supervisor:
 
     def _watch(self, wake: int) -> None:
         while not self._stopping:
-            due = [c.restart_at for c in self._children if not c.pid]
-            wait = max(0.0, min(due) - time.monotonic()) if due else None
+            due = min((c.start_at for c in self._children if not c.pid), default=_LATER)
+            wait = None if due == _LATER else max(0.0, due - time.monotonic())
             self._read(wake, wait)
             self._reap()
-            if self._stopping:
-                return
             for child in self._children:
-                if not child.pid and child.restart_at <= time.monotonic():
+                if not self._stopping and not child.pid and child.start_at <= time.monotonic():
                     self._start(child)
 
     def _read(self, wake: int, wait: float | None) -> None:
@@ -190,6 +187,9 @@ class Supervisor:
     def _is_ready(self, child: _Child) -> None:
         again = child.ever_ready
         child.ready = child.ever_ready = True
+        for other in self._children:
+            if other.name == child.name and other.start_at == _LATER:
+                other.start_at = 0.0
         if child not in self._children or not all(c.ever_ready for c in self._children if c.name == child.name):
             return
         _say(f"huren: {child.name:<5} {'is back on' if again else 'listens on'} {_address(self.settings, child.name)}")
@@ -224,7 +224,7 @@ class Supervisor:
         lived = time.monotonic() - child.began
         child.deaths = 0 if lived >= _STEADY_SECONDS else child.deaths + 1
         pause = _BACKOFF[min(child.deaths, len(_BACKOFF)) - 1] if child.deaths else 0.0
-        child.restart_at = time.monotonic() + pause
+        child.start_at = time.monotonic() + pause
         log.error("%s ended with %s after %.1f s; starting it again in %.1f s", child.name, how, lived, pause)
 
     # ---------------------------------------------------------------- end
@@ -301,8 +301,9 @@ def _edge(name: str, settings: Settings) -> list[_Child]:
     from gateway.edges import mllp
 
     port = mllp.bound_port(settings)
-    return [_Child(name, lambda settings, ready: mllp.serve(settings, ready, port), port)
-            for _ in range(settings.mllp_processes)]
+    # The first opens the port when it has run what a crash left; the others then find nothing left to run.
+    return [_Child(name, lambda settings, ready: mllp.serve(settings, ready, port), port, start_at=_LATER if n else 0.0)
+            for n in range(settings.mllp_processes)]
 
 
 def _address(settings: Settings, name: str) -> str:
