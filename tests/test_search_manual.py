@@ -24,7 +24,8 @@ def table() -> list[str]:
         for p in PARAMETERS:
             if p.resource_type == t:
                 kinds.setdefault(p.type.value, []).append(f"`{p.name}`")
-        lines.append(f"| {t} | " + "; ".join(f"{kind}: {' '.join(sorted(names))}" for kind, names in kinds.items()) + " |")
+        said = "; ".join(f"{kind}: {' '.join(sorted(names))}" for kind, names in kinds.items())
+        lines.append(f"| {t} | {said} |")
     return lines
 
 
