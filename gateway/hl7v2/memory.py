@@ -69,9 +69,17 @@ def keep(store: dict[_Key, _Value], key: _Key, raw: str, value: _Value) -> _Valu
 
 def fresh(concept: dict[str, Any]) -> dict[str, Any]:
     """A copy of a CodeableConcept as deep as a resource may be changed."""
-    return {name: [{**coding} for coding in part] if name == "coding" else part for name, part in concept.items()}
+    made = concept.copy()
+    if "coding" in made:
+        made["coding"] = [*map(dict.copy, made["coding"])]
+    return made
 
 
 def fresh_ranges(ranges: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A copy of an Observation's reference ranges."""
-    return [{name: {**part} if type(part) is dict else part for name, part in one.items()} for one in ranges]
+    made = [*map(dict.copy, ranges)]
+    for one in made:
+        for end in ("low", "high"):
+            if end in one:
+                one[end] = one[end].copy()
+    return made
