@@ -188,6 +188,16 @@ def test_if_match_guards_against_lost_updates(client: FlaskClient) -> None:
     assert document(client.get("/fhir/Patient/p1"))["gender"] == "male"
 
 
+def test_if_none_match_star_creates_only(client: FlaskClient) -> None:
+    """``If-None-Match: *`` never overwrites, by itself and in a transaction (RFC 9110 13.1.2)."""
+    assert put(client, patient(id="p1"), **{"If-None-Match": "*"}).status_code == 201
+    assert put(client, patient(id="p1", gender="male"), **{"If-None-Match": "*"}).status_code == 412
+    assert put(client, patient(id="p1", gender="male"), **{"If-None-Match": 'W/"1"'}).status_code == 400
+    again = entry("PUT", "Patient/p1", patient(id="p1", gender="male"), ifNoneMatch="*")
+    assert post(client, "/fhir", bundle("transaction", again)).status_code == 412
+    assert document(client.get("/fhir/Patient/p1"))["gender"] == "female"
+
+
 def test_a_current_copy_is_not_sent_again(client: FlaskClient) -> None:
     """304 for If-None-Match and If-Modified-Since; the former wins (http.html#cread)."""
     modified = put(client, patient(id="p1")).headers["Last-Modified"]

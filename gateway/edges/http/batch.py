@@ -16,7 +16,7 @@ from gateway.edges.http.interactions import (
     Interactions,
     Result,
     Who,
-    if_match,
+    condition,
     location_of,
     require_type,
     require_valid,
@@ -85,11 +85,11 @@ class Bundles:
         _refuse_conditional(entry)
         require_type(entry.resource_type)
         if entry.method == "DELETE":
-            return self._rest.delete(who, entry.resource_type, entry.resource_id, if_match(entry.if_match))
+            return self._rest.delete(who, entry.resource_type, entry.resource_id, _condition(entry))
         assert entry.resource is not None  # plan() asked for it
         if entry.method == "POST":
             return self._rest.create(who, entry.resource_type, entry.resource)
-        return self._rest.update(who, entry.resource_type, entry.resource_id, entry.resource, if_match(entry.if_match))
+        return self._rest.update(who, entry.resource_type, entry.resource_id, entry.resource, _condition(entry))
 
     def _get(self, who: Who, entry: Entry, base: str) -> Result:
         query = dict(parse_qsl(entry.query, keep_blank_values=True))
@@ -157,15 +157,22 @@ class Bundles:
 def _operation(who: Who, entry: Entry, identity: str) -> Put | Delete:
     resource_type, _, resource_id = identity.partition("/")
     if entry.method == "DELETE":
-        return Delete(resource_type, resource_id, if_match(entry.if_match))
+        return Delete(resource_type, resource_id, _condition(entry))
     assert entry.resource is not None  # plan() asked for it
     given = {**entry.resource, "id": resource_id}
     try:
         require_valid(given)
     except InvalidResource as error:
         raise InvalidResource([replace(issue, where=entry.locate(issue.where)) for issue in error.issues]) from None
-    version = 0 if entry.method == "POST" else if_match(entry.if_match)
+    version = 0 if entry.method == "POST" else _condition(entry)
     return Put(given, who.institution, if_match=version)
+
+
+def _condition(entry: Entry) -> int | None:
+    try:
+        return condition(entry.if_match, entry.if_none_match)
+    except GatewayError as error:
+        raise _placed(entry, error) from None
 
 
 def _targets(entries: list[Entry]) -> str:

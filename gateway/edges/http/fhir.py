@@ -18,7 +18,7 @@ from gateway.edges.http.interactions import (
     Interactions,
     Result,
     Who,
-    if_match,
+    condition,
     require_type,
     shape_of,
     text_of_row,
@@ -138,14 +138,13 @@ class Fhir:
     def update(self, request: Request, resource_type: str, resource_id: str) -> Response:
         """http.html#update, also under an id of the client's"""
         request.target = f"{resource_type}/{resource_id}"
-        version = if_match(request.environ.get("HTTP_IF_MATCH", ""))
+        version = _condition(request)
         return _stored(request, self._rest.update(_who(request), resource_type, resource_id, _body(request), version))
 
     def delete(self, request: Request, resource_type: str, resource_id: str) -> Response:
         """http.html#delete"""
         request.target = f"{resource_type}/{resource_id}"
-        version = if_match(request.environ.get("HTTP_IF_MATCH", ""))
-        return _stored(request, self._rest.delete(_who(request), resource_type, resource_id, version))
+        return _stored(request, self._rest.delete(_who(request), resource_type, resource_id, _condition(request)))
 
     def bundle(self, request: Request) -> Response:
         """http.html#transaction, and batch"""
@@ -166,6 +165,11 @@ class Fhir:
 
 def _who(request: Request) -> Who:
     return Who(request.caller, request.asked.peer)
+
+
+def _condition(request: Request) -> int | None:
+    environ = request.environ
+    return condition(environ.get("HTTP_IF_MATCH", ""), environ.get("HTTP_IF_NONE_MATCH", ""))
 
 
 def _base(request: Request) -> str:

@@ -201,10 +201,19 @@ def _require_kind(given: dict[str, Any], resource_type: str) -> None:
                            "resourceType", detail="request")
 
 
-def if_match(header: str) -> int | None:
-    """The version in If-Match; None when there is no such header or it is ``*`` (http.html#concurrency)."""
-    if not header or header == "*":
+def condition(if_match: str, if_none_match: str = "") -> int | None:
+    """The version that must be current for a write (http.html#concurrency); None where nothing is asked.
+
+    0 for ``If-None-Match: *``: there must be none (RFC 9110 13.1.2).
+    """
+    if if_none_match == "*":
+        return 0
+    if if_none_match:
+        raise GatewayError(Category.INVALID, "a write takes If-None-Match: * only; name a version by If-Match",
+                           "If-None-Match", detail="request")
+    if not if_match:
         return None
+    header = if_match
     version = header.strip().removeprefix("W/").strip('"')
     if not version.isdecimal() or len(version) > 9:
         raise GatewayError(Category.INVALID, 'If-Match must be an ETag of ours, such as W/"3"', "If-Match",
