@@ -83,7 +83,7 @@ def running(database_url: str = "", data: Path | None = None, **more: str) -> It
     with log.open("wb") as out:
         process = subprocess.Popen([*huren, "serve"], env=env, stdout=out, stderr=out)
     try:
-        _wait_ready(process, http, (mllp, dimse), log)
+        _wait_ready(process, http, log)
         yield Gateway(process, folder, http, mllp, dimse, token, time.perf_counter() - began, log)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -108,7 +108,7 @@ def demo(data: Path) -> Iterator[Gateway]:
         command = [sys.executable, "-m", "gateway", "serve", "--demo"]
         process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
     try:
-        _wait_ready(process, http, (mllp, dimse), log)
+        _wait_ready(process, http, log)
         g = Gateway(process, data, http, mllp, dimse, "", time.perf_counter() - began, log)
         _wait_settled(g)
         yield g
@@ -136,16 +136,16 @@ def _wait_settled(g: Gateway) -> None:
     raise SystemExit("the demo's examples did not settle within 60 s")
 
 
-def _wait_ready(process: subprocess.Popen[bytes], http: int, ports: tuple[int, ...], log: Path) -> None:
+def _wait_ready(process: subprocess.Popen[bytes], http: int, log: Path) -> None:
+    """Waits for the line that says so: connecting to a port before it listens may connect to itself, and take it."""
     until = time.perf_counter() + 60
     while time.perf_counter() < until:
         if process.poll() is not None:
             raise SystemExit(f"the gateway did not start:\n{log.read_text()}")
-        with contextlib.suppress(OSError):
-            for port in ports:
-                socket.create_connection(("127.0.0.1", port), 0.2).close()
-            with urllib.request.urlopen(f"http://127.0.0.1:{http}/readyz", timeout=1) as answer:
+        if b"\nhuren: ready in " in log.read_bytes():
+            with urllib.request.urlopen(f"http://127.0.0.1:{http}/readyz", timeout=10) as answer:
                 if answer.status == 200:
                     return
-        time.sleep(0.02)
+        time.sleep(0.01)
     raise SystemExit(f"the gateway was not ready within 60 s:\n{log.read_text()}")
+

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import socket
@@ -150,7 +151,7 @@ def _is_huren(host: str, port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://{bracketed}:{port}/healthz", timeout=2) as answer:
             return bool(answer.status == 200)
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 
