@@ -35,7 +35,8 @@ class Builder:
 
     def resource(self, resource_type: str, key: str) -> Resource:
         """A new resource with the id of its business identifier."""
-        return self.named(resource_type, self.source.id_for(resource_type, key))
+        return {"resourceType": resource_type, "id": self.source.id_for(resource_type, key),
+                "meta": {"source": self.meta_source}}
 
     def named(self, resource_type: str, resource_id: str) -> Resource:
         """A new resource with a given id; ``meta.source`` names the hospital, never the message, so that a resend
@@ -91,10 +92,10 @@ class Builder:
     def state(self, segment: Segment, field: int, table: dict[str, str]) -> tuple[str, str]:
         """A status as the HL7 table has it and as FHIR's; INVALID when neither the table nor the manifest knows it."""
         raw = segment.raw_field(field)
-        place = f"{segment.name}-{field}"
-        key = place, raw
+        key = field, raw
         if (found := self.memory.states.get(key)) is not None:
             return found
+        place = f"{segment.name}-{field}"
         sent = self.source.table(place, segment.get(field)).upper()
         if (status := table.get(sent)) is None:
             raise GatewayError(Category.INVALID, f"{place} holds a status that neither the HL7 table nor the manifest "
@@ -142,15 +143,18 @@ class Builder:
         last = timestamps.as_of_us(self.time_text(segment, end), self.zone)
         return first is not None and last is not None and first <= last
 
-    def concept(self, segment: Segment, field: int, kind: str, unit: str = "") -> Known:
-        """A test's or order's code as unified, LOINC's and the hospital's own coding; an unmapped one is counted."""
+    def concept(self, segment: Segment, field: int, kind: str, unit: str = "") -> tuple[dict[str, Any], Known]:
+        """A test's or order's code as unified, LOINC's and the hospital's own coding; an unmapped one is counted.
+
+        The concept comes as a copy for a resource, and with what else the field says.
+        """
         raw = segment.raw_field(field)
         known = self.memory.concepts.get((field, raw))
         if known is None:
             known = keep(self.memory.concepts, (field, raw), raw, self._read_concept(segment, field))
         if not known.mapped and known.code != DICOM_STUDY:
             self._unmapped.setdefault(Unmapped(kind, known.code, known.text, unit, f"{segment.name}-{field}"))
-        return Known(fresh(known.concept), *known[1:])
+        return fresh(known.concept), known
 
     def _read_concept(self, segment: Segment, field: int) -> Known:
         """The local code is looked up; where it is unmapped, the alternate code (component 4) is.

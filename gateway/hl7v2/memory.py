@@ -42,7 +42,7 @@ class Memory:
         self.units: dict[str, dict[str, str]] = {}
         self.ranges: dict[tuple[str, str], list[dict[str, Any]]] = {}  # OBX-7, OBX-6
         self.flags: dict[str, list[dict[str, Any]]] = {}
-        self.states: dict[tuple[str, str], tuple[str, str]] = {}  # place and text → as the table has it, FHIR's
+        self.states: dict[tuple[int, str], tuple[str, str]] = {}  # number and text → the table's and FHIR's
         self.times: dict[tuple[str, int, int, str], str] = {}  # segment, field, component, text
 
 

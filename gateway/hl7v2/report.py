@@ -71,8 +71,8 @@ class Report(NamedTuple):
 def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     """The resources of one OBR, in dependency order."""
     obr, source = order.obr, builder.source
-    known = builder.concept(obr, 4, "order")
-    concept, code = known.concept, known.code
+    concept, known = builder.concept(obr, 4, "order")
+    code = known.code
     placer, filler = _number(order, 2), _number(order, 3)
     if not placer and not filler:
         raise GatewayError(Category.INVALID, f"neither OBR-3 nor OBR-2 numbers the report{obr.which()}; without a "
@@ -213,7 +213,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     """One OBX with its NTE as Observation; without a report it is an observation of the patient (2.7 and later)."""
     obx = result.obx
     units = builder.units(obx)
-    known = builder.concept(obx, 3, "test", units.get("unit", ""))
+    concept, known = builder.concept(obx, 3, "test", units.get("unit", ""))
     sub_id = obx.text(4).strip()
     key = f"{report.key if report else subject.key}|{known.code}|{sub_id}"
     if report is None:
@@ -233,7 +233,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     if report and report.category:
         made["category"] = [{"coding": [{"system": _CATEGORY, "code": report.category,
                                          "display": tables.CATEGORY_DISPLAY[report.category]}]}]
-    made["code"] = known.concept
+    made["code"] = concept
     made["subject"] = {**subject.patient}
     if subject.encounter:
         made["encounter"] = {**subject.encounter}
@@ -256,7 +256,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     if ranges := builder.ranges(obx, units):
         made["referenceRange"] = ranges
     if len(values) > 1 and len(several := [value for value in values if value[0] != "valueAttachment"]) > 1:
-        made["component"] = [{"code": known.concept, name: value} for name, value in several]
+        made["component"] = [{"code": concept, name: value} for name, value in several]
     if report:
         _enclose(obx, known.sent == DICOM_STUDY, values, report, builder)
     return builder.add(made, report.as_of if report else builder.sent_at, "refuse")

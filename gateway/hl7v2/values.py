@@ -35,9 +35,9 @@ def values_of(obx: Segment, units: dict[str, str], source: Source) -> list[Value
 
     TX and FT repetitions are the lines of one text (v2.5.1 2.A.78), and NA repetitions the rows of one array.
     """
-    kind = obx.get(2).upper()
-    if kind == "NM" and (text := obx.plain(5)) and (number := _number(text, units)):
+    if obx.raw_field(2) == "NM" and (text := obx.plain(5)) and (number := _number(text, units)):
         return [number]  # what nearly all results are
+    kind = obx.get(2).upper()
     parts = obx.repetitions(5)
     if not parts:
         return []
