@@ -316,6 +316,30 @@ def test_sigterm_under_load_keeps_every_acknowledged_message(environ: dict[str, 
         assert set(answered) <= stored and store.counts()["inbox"]["received"] == 0
 
 
+def test_mllp_workers_share_the_port_and_survive_each_other(environ: dict[str, str]) -> None:
+    """Connections go to the workers in turn; when one is killed, the other's go on, and new ones are taken."""
+    raw = b"\x0b" + (RENMIN / "01-cbc-final.hl7").read_bytes() + b"\x1c\r"
+    with serving(environ | {"HUREN_MLLP_WORKERS": "2"}, "mllp") as process:
+        port = port_of(process, "mllp")
+        workers = process.process.children()
+        assert len(workers) == 2
+        with contextlib.ExitStack() as peers:
+            clients = [peers.enter_context(hl7.client.MLLPClient("127.0.0.1", port)) for _ in range(6)]
+            assert all(acknowledged(client.send(raw)) for client in clients)
+            held = [sum(c.status == "ESTABLISHED" for c in w.net_connections()) for w in workers]
+            assert sum(held) == 6 and min(held) >= 1
+            workers[0].kill()
+            process.said("mllp +is back on")
+            answers = []
+            for client in clients:
+                with contextlib.suppress(OSError):
+                    answers.append(client.send(raw))
+            assert sum(map(acknowledged, answers)) == held[1]
+            with hl7.client.MLLPClient("127.0.0.1", port) as late:
+                assert acknowledged(late.send(raw))
+        assert process.end()[0] == 0
+
+
 def test_what_a_crash_left_is_run_before_the_port_opens(environ: dict[str, str]) -> None:
     """A message that was recorded and not settled is stored when the line of the port comes."""
     with serving(environ, "mllp") as process:
