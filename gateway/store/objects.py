@@ -18,6 +18,8 @@ from obstore.store import LocalStore, S3Store
 from gateway.errors import Category, GatewayError
 
 _CHUNK = 1 << 20
+#: Of a bucket that does not answer, before BUSY.
+RETRIES = 3
 
 
 class Objects:
@@ -35,7 +37,9 @@ class Objects:
             self.staging = self._folder / ".staging"
             self._store: Any = LocalStore(self._folder)
         elif parts.scheme == "s3":
-            options: dict[str, Any] = {"client_options": {"allow_http": s3_endpoint.startswith("http://")}}
+            options: dict[str, Any] = {"client_options": {"allow_http": s3_endpoint.startswith("http://"),
+                                                          "timeout": "60s", "connect_timeout": "5s"},
+                                       "retry_config": {"max_retries": RETRIES}}
             if s3_endpoint:
                 options["endpoint"] = s3_endpoint
             self.staging = staging or Path(tempfile.gettempdir()) / "huren-staging"

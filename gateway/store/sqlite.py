@@ -31,8 +31,8 @@ _NOT_NOW = {5: "locked", 6: "locked", 7: "no memory", 8: "read-only", 10: "disk 
             14: "cannot be opened", 15: "locked", 11: "damaged", 26: "damaged"}
 _PAGE = 4096
 #: Pages of the write-ahead log after which they are copied into the database file.
-CHECKPOINT_PAGES = 8000
-_WRITER_CACHE_KIB = 32 * 1024
+CHECKPOINT_PAGES = 16000
+_WRITER_CACHE_KIB = 64 * 1024
 _READER_CACHE_KIB = 4 * 1024
 _READER_MMAP = 1 << 30
 _ROWS = (256, 64, 16, 4, 1)  # rows of one INSERT: a statement gives the GIL away once, however many rows it has
