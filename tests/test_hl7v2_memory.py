@@ -19,7 +19,10 @@ from tests.support_source import make_source, resources, text
 
 _OBX = ("OBX|1|NM|WBC^白细胞^L||9.8|10^9/L|3.5-9.5|H|||F|||20240102090000",
         "OBX|2|SN|HGB^血红蛋白^L||>^100|g/L|>90|Ü|||F|||20240102090000",
-        "OBX|3|CE|ABO^血型^L^882-1^ABO group^LN||A^A型^L||||||F")
+        "OBX|3|CE|ABO^血型^L^882-1^ABO group^LN||A^A型^L||||||F",
+        "OBX|4|NM|X^x^L||1|g/L|||||F|||20240102|LAB^检验科^L|D1^王^医生|M1^仪器法^L|AN1^LIS|20240102|B1^手^L|||检验中心",
+        "OBX|5|NM|Y^y^L||1|g/L|||||F|||20240102|LAB^检验科^L|D1^王^医生|M1^仪器法^L|AN1^LIS|20240102|B1^手^L|||检验中心",
+        "SPM|1|||BLD^全血^HL70487|||M^m^L|S^s^L|||||||||20240102083000")
 
 
 def _convert(source: Source, *segments: str) -> Conversion:
@@ -42,13 +45,14 @@ def _spoil(value: Any) -> None:
 
 def test_a_changed_resource_does_not_change_the_next_message() -> None:
     """Whatever a reader does with the resources of one message, the same message gives the same resources again."""
-    source = make_source()
+    source = make_source(tables={"SPM-4": {"BLD": "WB"}})
     first = _convert(source, *_OBX)
     expected = copy.deepcopy([change.resource for change in first.changes])
     for change in first.changes:
         _spoil(change.resource)
     assert expected == [change.resource for change in _convert(source, *_OBX).changes]
-    assert expected == [change.resource for change in _convert(make_source(), *_OBX).changes]
+    assert expected == [change.resource for change in _convert(
+        make_source(tables=source.tables), *_OBX).changes]
 
 
 def test_a_hook_does_not_reach_the_next_message(tmp_path: Path) -> None:
@@ -83,7 +87,7 @@ def test_an_unmapped_code_is_counted_in_every_message() -> None:
     """The second message with a known field counts its unmapped code as the first did."""
     source = make_source()
     first, second = _convert(source, *_OBX), _convert(source, *_OBX)
-    assert ["ABO"] == [one.local for one in first.unmapped]
+    assert ["ABO", "X", "Y"] == [one.local for one in first.unmapped]
     assert first.unmapped == second.unmapped
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import timestamps
-from gateway.hl7v2.datatypes import code_text, coding_system, unit_parts
+from gateway.hl7v2.datatypes import code_text, codeable, coding_system, unit_parts
 from gateway.hl7v2.memory import Known, fresh, fresh_ranges, keep, memory_of
 from gateway.hl7v2.message import Message, Part, Segment
 from gateway.hl7v2.values import interpretations, reference_range
@@ -29,6 +29,7 @@ class Builder:
         self.memory = memory_of(message, source)
         self.conversion = Conversion()
         self.people: dict[str, Reference | None] = {}  # XCN as sent → its reference: every OBX may name the same
+        self.organizations: dict[tuple[str, str, str], Reference | None] = {}  # OBX-23, 24 and 15 → its reference
         self._unmapped: dict[Unmapped, None] = {}  # in order, each once
         self._keys: dict[str, int] = {}
         self._seen: set[str] = set()
@@ -88,6 +89,18 @@ class Builder:
         if found is None:
             found = keep(self.memory.ranges, key, raw + key[1], reference_range(obx, units))
         return fresh_ranges(found)
+
+    def coded(self, segment: Segment, field: int, table: str = "") -> dict[str, Any]:
+        """The first repetition of a coded field as CodeableConcept; empty when nothing is said (`codeable`)."""
+        raw = segment.raw_field(field)
+        if not raw:
+            return {}
+        place = f"{segment.name}-{field}"
+        key = place, raw
+        found = self.memory.coded.get(key)
+        if found is None:
+            found = keep(self.memory.coded, key, raw, codeable(segment.first(field), self.source, place, table))
+        return fresh(found)
 
     def state(self, segment: Segment, field: int, table: dict[str, str]) -> tuple[str, str]:
         """A status as the HL7 table has it and as FHIR's; INVALID when neither the table nor the manifest knows it."""

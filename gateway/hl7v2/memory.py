@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from gateway.hl7v2.message import Message
 from gateway.source import Source
 
-_MOST = 1024  # entries of a kind: a hospital takes 3 MB at most
+_MOST = 1024  # entries of a kind: a hospital takes some 3 MB at most
 _MOST_DIALECTS = 16  # delimiters and character sets that one hospital mixes
 _LONGEST = 256  # characters of a field that is worth keeping
 
@@ -35,13 +35,14 @@ class Known(NamedTuple):
 class Memory:
     """What was read from one hospital's messages of one kind of delimiters and character set."""
 
-    __slots__ = ("concepts", "units", "ranges", "flags", "states", "times")
+    __slots__ = ("concepts", "units", "ranges", "flags", "coded", "states", "times")
 
     def __init__(self) -> None:
         self.concepts: dict[tuple[int, str], Known] = {}  # number and text of the field
         self.units: dict[str, dict[str, str]] = {}
         self.ranges: dict[tuple[str, str], list[dict[str, Any]]] = {}  # OBX-7, OBX-6
         self.flags: dict[str, list[dict[str, Any]]] = {}
+        self.coded: dict[tuple[str, str], dict[str, Any]] = {}  # place and text
         self.states: dict[tuple[int, str], tuple[str, str]] = {}  # number and text → the table's and FHIR's
         self.times: dict[tuple[str, int, int, str], str] = {}  # segment, field, component, text
 

@@ -12,7 +12,6 @@ from gateway.hl7v2 import tables, timestamps
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import (
     address_from,
-    codeable,
     contact_from,
     human_name,
     identifier,
@@ -65,7 +64,7 @@ def patient_from(pid: Segment, builder: Builder) -> tuple[Reference, str]:
     if marital := _marital_status(pid, builder):
         made["maritalStatus"] = marital
     _multiple_birth(pid, made)
-    if language := codeable(pid.first(15), builder.source, "PID-15", "0296"):
+    if language := builder.coded(pid, 15, "0296"):
         made["communication"] = [{"language": language}]
     made["managingOrganization"] = {"reference": f"Organization/{builder.source.institution}"}
     return builder.add(made, builder.sent_at, "skip"), f"{main['system']}|{main['value']}"
@@ -132,7 +131,7 @@ def _death(pid: Segment, builder: Builder, made: dict[str, Any]) -> None:
 
 
 def _marital_status(pid: Segment, builder: Builder) -> dict[str, Any]:
-    concept = codeable(pid.first(16), builder.source, "PID-16")
+    concept = builder.coded(pid, 16)
     code = builder.source.table("PID-16", pid.get(16)).upper()
     if found := tables.MARITAL_STATUS.get(code):
         concept.setdefault("coding", []).insert(0, {"system": f"{tables.V3}MaritalStatus", "code": found[0],
@@ -181,6 +180,14 @@ def _practitioner(part: Part, builder: Builder, authority: Part, kind: str, name
 
 def performing_organization(obx: Segment, builder: Builder) -> Reference | None:
     """OBX-23 (XON) with OBX-24, else OBX-15 (CWE), as a reference to an Organization; None when neither is there."""
+    key = obx.raw_field(23), obx.raw_field(24), obx.raw_field(15)
+    if key not in builder.organizations:
+        builder.organizations[key] = _organization(obx, builder)
+    known = builder.organizations[key]
+    return {**known} if known else None
+
+
+def _organization(obx: Segment, builder: Builder) -> Reference | None:
     part = obx.first(23)
     if part:
         name, number = part.get(1), part.get(10) or part.get(3)
@@ -221,9 +228,9 @@ def encounter_from(pv1: Segment, patient: Reference, builder: Builder) -> Refere
     made["status"] = "finished" if end else tables.ENCOUNTER_STATUS.get(kind, "in-progress" if kind in
                                                                         tables.ENCOUNTER_CLASS else "unknown")
     made["class"] = _encounter_class(kind, pv1.get(2), builder)
-    if admission := codeable(pv1.first(4), source, "PV1-4", "0007"):
+    if admission := builder.coded(pv1, 4, "0007"):
         made["type"] = [admission]
-    if service := codeable(pv1.first(10), source, "PV1-10", "0069"):
+    if service := builder.coded(pv1, 10, "0069"):
         made["serviceType"] = service
     made["subject"] = {**patient}
     if participants := _participants(pv1, builder):

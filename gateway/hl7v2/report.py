@@ -140,7 +140,7 @@ def _section(obr: Segment, builder: Builder) -> tuple[dict[str, Any] | None, str
         if sent and sent != code:
             concept["text"] = sent
         return concept, tables.OBSERVATION_CATEGORY.get(code.upper(), "")
-    return codeable(obr.first(24), builder.source, "OBR-24") or None, ""
+    return builder.coded(obr, 24) or None, ""
 
 
 def _order_identifiers(placer: Part | None, filler: Part | None, builder: Builder) -> list[dict[str, Any]]:
@@ -265,7 +265,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
 def _put_details(made: Resource, obx: Segment, builder: Builder) -> None:
     """OBX-20 and OBX-17."""
     for name, at in (("bodySite", 20), ("method", 17)):
-        if obx.raw_field(at) and (detail := codeable(obx.first(at), builder.source, f"OBX-{at}")):
+        if detail := builder.coded(obx, at):
             made[name] = detail
 
 

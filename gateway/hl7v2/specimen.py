@@ -52,7 +52,7 @@ def _from_spm(spm: Segment, fallback_key: str, patient: Reference, as_of: int | 
         made["accessionIdentifier"] = accession
     if status := tables.SPECIMEN_STATUS.get(spm.get(20).upper()):
         made["status"] = status
-    if kind_of := codeable(spm.first(4), source, "SPM-4", "0487"):
+    if kind_of := builder.coded(spm, 4, "0487"):
         made["type"] = kind_of
     made["subject"] = {**patient}
     if received := builder.date_time(spm, 18):
@@ -61,14 +61,14 @@ def _from_spm(spm: Segment, fallback_key: str, patient: Reference, as_of: int | 
     if amount := _amount(spm.first(12), builder):
         collection["quantity"] = amount
     for name, at in (("method", 7), ("bodySite", 8)):
-        if concept := codeable(spm.first(at), source, f"SPM-{at}"):
+        if concept := builder.coded(spm, at):
             collection[name] = concept
     if collection:
         made["collection"] = collection
     container: dict[str, Any] = {}
-    if kind_of := codeable(spm.first(27), source, "SPM-27"):
+    if kind_of := builder.coded(spm, 27):
         container["type"] = kind_of
-    if additive := codeable(spm.first(6), source, "SPM-6", "0371"):
+    if additive := builder.coded(spm, 6, "0371"):
         container["additiveCodeableConcept"] = additive
     if container:
         made["container"] = [container]
