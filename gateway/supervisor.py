@@ -236,6 +236,9 @@ class Supervisor:
             os.kill(self._migration.pid, signal.SIGTERM)
 
     def _drain(self, wake: int) -> int:
+        for child in self._children:
+            if child.port is not None:
+                child.port.close()  # shut when the last worker has closed it too
         for child in self._all():
             if not child.pid:
                 continue

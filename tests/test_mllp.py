@@ -165,7 +165,10 @@ def test_two_messages_in_one_packet_and_pipelined_ones_are_answered_in_order() -
     """A sender need not wait for its answers; they come in its order."""
     with listening(Recorder(seconds=0.005)) as listener, joined(listener) as hospital:
         hospital.write(b"".join(block(message(f"P{n}")) for n in range(20)))
-        assert [hospital.msa() for _ in range(20)] == [("AA", f"P{n}") for n in range(20)]
+        answers = [hospital.answer() or "" for _ in range(20)]
+    assert [segment(a, "MSA").split("|")[1:3] for a in answers] == [["AA", f"P{n}"] for n in range(20)]
+    own = {segment(a, "MSH").split("|")[9] for a in answers}
+    assert len(own) == 20 and max(map(len, own)) <= 20  # MSH-10 of the answers: each its own
 
 
 def test_a_byte_at_a_time_is_as_good_as_a_packet() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import socket
 import struct
 import threading
@@ -36,6 +37,7 @@ _WRITE_SECONDS = 30.0  # a sender that does not take its answer for so long is g
 _LINGER_SECONDS = 0.2
 _DRAIN_SECONDS = 8.0
 _NO_HEADER = hl7v2.Header(hl7v2.Separators(), ("MSH", "|", "^~\\&"), "ascii")
+_ACCEPT_SECONDS = 0.2  # the port may be shared, so nothing but time wakes accept() in one process alone
 _RUNNING = 64  # messages in the pipeline at once; more only wait for the interpreter
 
 
@@ -185,7 +187,8 @@ class Listener:
         self.limits = Limits.of(settings, processes)
         self._receive = receive
         self._zone = ZoneInfo(settings.timezone)
-        self._control_ids = itertools.count(time.time_ns() // 1000)  # MSH-10 of our answers: never twice
+        # MSH-10 of our answers: never twice, over processes and starts, in 20 characters (v2.3).
+        self._control_ids = map(f"{os.getpid():x}-{{:x}}".format, itertools.count(time.time_ns() // 1000))
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)
         self._connections: dict[socket.socket, str] = {}
@@ -193,6 +196,7 @@ class Listener:
         self._held = 0
         self._running = threading.BoundedSemaphore(_RUNNING)
         self._draining = False
+        self._accepting = threading.Thread(target=self._accept, name="mllp-accept", daemon=True)
         self._socket = port or bound_port(settings)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
 
@@ -200,20 +204,21 @@ class Listener:
 
     def start(self) -> None:
         """Take connections from now on, in a thread of its own."""
+        _wait(self._socket, socket.SO_RCVTIMEO, _ACCEPT_SECONDS)
         self._socket.listen(128)
-        threading.Thread(target=self._accept, name="mllp-accept", daemon=True).start()
+        self._accepting.start()
 
     def drain(self, seconds: float) -> bool:
         """Take no more connections or messages, let the running ones be answered; False when some were not in time."""
         with self._lock:
             self._draining = True
             waiting = list(self._connections)
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
-        self._socket.close()
         for connection in waiting:  # wakes recv(); an answer can still be sent
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RD)
+        if self._accepting.is_alive():
+            self._accepting.join()
+        self._socket.close()
         with self._left:
             return self._left.wait_for(lambda: not self._connections, timeout=seconds)
 
@@ -221,9 +226,9 @@ class Listener:
         while not self._draining:
             try:
                 connection, address = self._socket.accept()
+            except BlockingIOError:  # nobody came: look whether it is time to stop
+                continue
             except OSError as error:
-                if self._draining:
-                    return
                 log.warning("mllp accept failed: %s", error.strerror)  # out of file descriptors: try again
                 time.sleep(0.1)
                 continue
@@ -336,7 +341,7 @@ class Listener:
         elif receipt.remark:
             error = hl7v2.AckError(answer.error_code, answer.text, "W", receipt.remark_where, receipt.remark)
         return hl7v2.ack(header, answer.acknowledgment_code, error=error, now=datetime.now(self._zone),
-                         control_id=f"H{next(self._control_ids):x}")
+                         control_id=next(self._control_ids))
 
     def _refuse_too_large(self, connection: socket.socket, head: bytes, peer: str) -> None:
         """Answer from the block's beginning, then let the rest run by: a sender that writes on sees its answer."""
