@@ -52,7 +52,7 @@ def saw(kind: str, value: dict[str, Any], invariants: tuple[Invariant, ...]) -> 
     if any(name[:1] == "_" for name in names):  # extensions beside a primitive concern two members: the walk's
         return
     if _count >= _MOST_PLANS:
-        for plans in _plans.values():
+        for plans in list(_plans.values()):  # another thread may add a type meanwhile
             plans.clear()
         _count = 0
     plans_of(kind)[names] = _compile(kind, names, invariants)
