@@ -33,6 +33,7 @@ _PAGE = 4096
 #: Pages of the write-ahead log after which they are copied into the database file.
 CHECKPOINT_PAGES = 16000
 _WRITER_CACHE_KIB = 64 * 1024
+_LOOK = 8  # commits from one look at the log's length to the next
 _READER_CACHE_KIB = 4 * 1024
 _READER_MMAP = 1 << 30
 _ROWS = (256, 64, 16, 4, 1)  # rows of one INSERT: a statement gives the GIL away once, however many rows it has
@@ -57,6 +58,7 @@ class SQLite:
         self._locks = {name: os.open(f"{path}.{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                        for name in ("lock", "checkpoint", "audit-lock")}
         self._checkpointer: threading.Thread | None = None
+        self._writes = 0
         self._shared: int | None = None  # the log's shared index
         self._closed = False
         self.boot = secrets.randbelow(1 << 31)
@@ -206,7 +208,9 @@ class SQLite:
                 with contextlib.suppress(sqlite3.Error), self._locked("lock"):
                     # What came meanwhile is short; once all is copied, the next writer starts the log at its beginning.
                     self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        elif self._log_frames() > CHECKPOINT_PAGES:
+            return
+        self._writes += 1  # looking at the log gives the GIL away, so not each time
+        if self._writes % _LOOK == 0 and self._log_frames() > CHECKPOINT_PAGES:
             self._checkpointer = threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True)
             self._checkpointer.start()
 

@@ -1,0 +1,115 @@
+"""Any sequence of writes against a model that is a dict (`gateway/store/README.md`), on both backends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from store_samples import NUMBERS, check_consistent, observation, patient
+
+from gateway.caller import GATEWAY
+from gateway.errors import Category, GatewayError
+from gateway.fhir.resource import tail
+from gateway.store import Store
+from gateway.store.model import Delete, Put, Unit
+
+PATIENTS = st.sampled_from([f"p{n}" for n in range(4)])
+RESULTS = st.sampled_from([f"o{n}" for n in range(5)])
+AS_OF = st.none() | st.integers(1, 4)
+PUTS = st.one_of(
+    st.builds(lambda p, n, a, o: Put(patient(p, n), "hz", a, o), PATIENTS, st.sampled_from(["", *NUMBERS[:2]]), AS_OF,
+              st.sampled_from(["refuse", "skip"])),
+    st.builds(lambda i, p, v, a, o, m: Put(observation(i, p, v), "hz", a, o, m), RESULTS, PATIENTS,
+              st.sampled_from(["1", "1.0", "2"]), AS_OF, st.sampled_from(["refuse", "skip"]),
+              st.sampled_from([None, None, None, 0, 1, 2])))
+DELETES = st.builds(Delete, st.just("Observation"), RESULTS) | st.builds(Delete, st.just("Patient"), PATIENTS)
+
+
+@dataclass
+class _Resource:
+    versions: list[bytes | None] = field(default_factory=list)
+    as_of: int | None = None
+
+    @property
+    def current(self) -> bytes | None:
+        return self.versions[-1] if self.versions else None
+
+
+class _Refused(Exception):
+    pass
+
+
+def _apply(model: dict[tuple[str, str], _Resource], operation: Put | Delete) -> str:
+    """What must become of an operation."""
+    if isinstance(operation, Delete):
+        held = model.get((operation.resource_type, operation.id))
+        if held is None or held.current is None:
+            return "absent"
+        held.versions.append(None)
+        return "deleted"
+    key = operation.resource["resourceType"], operation.resource["id"]
+    held = model.get(key) or _Resource()
+    exists, content = held.current is not None, tail(operation.resource)
+    if operation.if_match is not None and operation.if_match != (len(held.versions) if exists else 0):
+        raise _Refused
+    later = max(filter(None, (held.as_of, operation.as_of)), default=None)
+    if exists and held.current == content:
+        model[key] = _Resource(held.versions, later)
+        return "unchanged"
+    if exists and operation.as_of and held.as_of and operation.as_of < held.as_of:
+        if operation.on_older == "skip":
+            return "skipped"
+        raise _Refused
+    model[key] = _Resource([*held.versions, content], operation.as_of or held.as_of)
+    return "updated" if exists else "created"
+
+
+def _machine(store: Store) -> type[RuleBasedStateMachine]:
+    class Machine(RuleBasedStateMachine):
+        model: dict[tuple[str, str], _Resource]
+
+        @initialize()
+        def empty(self) -> None:
+            self.model = {}
+            store._writer.submit("call", _clear)
+
+        @rule(operations=st.lists(PUTS | DELETES, min_size=1, max_size=6))
+        def write(self, operations: list[Put | Delete]) -> None:
+            trial = {key: _Resource(list(r.versions), r.as_of) for key, r in self.model.items()}
+            try:
+                expected: Any = [_apply(trial, operation) for operation in operations]
+                self.model = trial
+            except _Refused:
+                expected = Category.CONFLICT
+            try:
+                found: Any = [written.outcome for written in store.write(Unit(list(operations)), GATEWAY)]
+            except GatewayError as error:
+                found = error.category
+            assert expected == found
+
+        @invariant()
+        def everything_is_as_modelled(self) -> None:
+            for (kind, resource_id), held in self.model.items():
+                history = store.history(kind, resource_id, GATEWAY, 100)
+                assert [len(held.versions) - n for n in range(len(held.versions))] == [r.version for r in history]
+                assert list(reversed(held.versions)) == [None if r.deleted else r.tail for r in history]
+                assert store.read(kind, resource_id, GATEWAY) == history[0]
+            assert len(self.model) == check_consistent(store)
+    return Machine
+
+
+def _clear(transaction: Any) -> None:
+    for table in ("resource", "history", "patient_person", "person_key", "person_change", "idx_resource", "idx_token",
+                  "idx_reference", "idx_date", "idx_string", "idx_quantity"):
+        transaction.run(f"DELETE FROM {table}")
+
+
+@pytest.mark.long
+def test_any_sequence_of_units(store: Store) -> None:
+    """Outcomes, versions, history, persons and index rows are those of the model after every unit."""
+    run_state_machine_as_test(_machine(store), settings=settings(
+        max_examples=40, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)))
