@@ -103,9 +103,10 @@ class Pipeline:
     @staticmethod
     def _log(header: hl7v2.Header | None, institution: str, receipt: Receipt, seconds: float) -> None:
         outcome = receipt.category or ("resend" if receipt.resend else "stored")
-        log.info("hl7v2 type=%s institution=%s inbox=%s outcome=%s where=%s resources=%d ms=%.1f",
-                 "^".join(header.message_type) if header else "-", institution or "-", receipt.inbox_id, outcome,
-                 receipt.where or "-", receipt.resources, seconds * 1000)
+        log.info("hl7v2 type=%s institution=%s control_id=%s inbox=%s outcome=%s where=%s resources=%d ms=%.1f",
+                 "^".join(header.message_type) if header else "-", institution or "-",
+                 header.control_id[:50] if header else "-", receipt.inbox_id, outcome, receipt.where or "-",
+                 receipt.resources, seconds * 1000)
 
     def replay(self, inbox_id: int) -> Receipt:
         """Run a recorded message again, after a fix; a message that is stored already changes nothing."""
