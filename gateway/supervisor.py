@@ -103,6 +103,7 @@ class Supervisor:
         _import_shared(self._names)
         gc.collect()
         gc.freeze()  # a collection in a child must not touch, and so copy, the shared pages
+        gc.set_threshold(20_000, 20, 20)  # a message makes thousands of objects that all die with it, none in a circle
         _, status = os.waitpid(self._migration.pid, 0)
         self._migration.pid = 0
         self._close_pipe(self._migration)
