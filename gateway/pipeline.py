@@ -33,6 +33,7 @@ class Pipeline:
     def __init__(self, settings: Settings, store: Store, adapters: Adapters | None = None) -> None:
         self.store = store
         self.adapters = adapters or load_all(settings.adapter_folders, settings.default_adapter)
+        self._institutions = {adapter.source.institution for adapter in self.adapters.all}
 
     # ---------------------------------------------------------------- HL7v2
 
@@ -97,6 +98,8 @@ class Pipeline:
                     error: GatewayError) -> Receipt:
         receipt = _refused(inbox_id, error)
         kind = "^".join(header.message_type) if header else ""
+        if institution not in self._institutions:  # a name that anyone may invent (``per_facility``) gets no number
+            institution = ""
         self.store.settle_refused(Settlement(inbox_id, "quarantined", institution, kind, receipt))
         return receipt
 
