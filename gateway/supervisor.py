@@ -210,11 +210,20 @@ class Supervisor:
                 continue
             _kill(child)  # what it may have left of its own children
             child.pid = 0
+            self._hear_last(child)
             self._close_pipe(child)
             if child is self._task:
                 self._task = None
             elif not self._stopping:
                 self._died(child, os.waitstatus_to_exitcode(status))
+
+    def _hear_last(self, child: _Child) -> None:
+        """It may have said that it is ready just before it died: then it had started."""
+        if child.pipe >= 0 and not child.ready:
+            os.set_blocking(child.pipe, False)
+            with contextlib.suppress(BlockingIOError):
+                if os.read(child.pipe, 1):
+                    self._is_ready(child)
 
     def _died(self, child: _Child, status: int) -> None:
         how = f"signal {-status}" if status < 0 else f"status {status}"
