@@ -411,3 +411,22 @@ def test_the_callers_of_one_name_are_the_same(store: Store) -> None:
     """A system-level client reads every institution's data."""
     put(store, observation("hz", "p1", "1"), institution="hz")
     assert store.read("Observation", "hz", SYSTEM) is not None
+
+
+def test_a_resource_created_and_confirmed_in_one_unit(store: Store) -> None:
+    """A unit may bring the same content twice: it is created, with the later time."""
+    written = store.write(Unit([Put(patient("p1")), Put(patient("p1"), as_of=30)]), GATEWAY)
+    assert ["created", "unchanged"] == [w.outcome for w in written]
+    assert store.read("Patient", "p1", GATEWAY) is not None
+    assert Category.CONFLICT is _refused(store, Unit([Put(patient("p1", family="Old"), as_of=25)])).category
+
+
+def test_what_belongs_to_no_person_is_confirmed_at_most_hourly(store: Store) -> None:
+    """An Organization that comes with every message is not written with every message."""
+    hour = 3_600_000_000
+    organization = {"resourceType": "Organization", "id": "x", "name": "A"}
+    put(store, organization, as_of=hour)
+    for as_of, stored in ((hour + 1, hour), (2 * hour, hour), (2 * hour + 1, 2 * hour + 1)):
+        put(store, organization, as_of=as_of)
+        with store._database.read() as reader:
+            assert (stored,) == reader.one("SELECT as_of FROM resource")

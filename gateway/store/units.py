@@ -127,6 +127,7 @@ class Units:
         fresh: dict[bytes, _Head] = {}
         past: list[tuple[int, bytes, _Head]] = []
         touched: dict[bytes, tuple[int, _Head]] = {}
+        changed: set[bytes] = set()
         written = []
         for operation, key, prepared in zip(task.unit.operations, task.keys, task.prepared, strict=True):
             head = fresh.get(key) or self._heads.get(key)
@@ -136,22 +137,22 @@ class Units:
                 new, outcome = self._put(operation, prepared, head, task.caller)
             else:
                 new, outcome = self._delete(operation, head, task.caller)
-            if outcome == "unchanged" and new is not head and head is not None and new is not None:
-                touched[key] = (new.as_of or 0, head)
+            if new is not head and new is not None:
                 fresh[key] = new
-            elif new is not head and new is not None:
-                if head is not None:
-                    past.append((key[0], key, head))
-                fresh[key] = new
+                if outcome == "unchanged":
+                    touched[key] = (new.as_of or 0, new)
+                else:
+                    changed.add(key)
+                    if head is not None:
+                        past.append((key[0], key, head))
             kind, resource_id = (operation.resource["resourceType"], operation.resource["id"]) \
                 if isinstance(operation, Put) else (operation.resource_type, operation.id)
             written.append(Written(kind, resource_id, new.version if new else 0, new.updated if new else 0, outcome))
         self._heads.update(fresh)
-        changed = {key for _, key, _ in past} | {key for key in fresh if key not in touched}
-        self._plan.heads.update((key, head) for key, head in fresh.items() if key in changed)
+        known = self._plan.heads
+        known.update((key, head) for key, head in fresh.items() if key in changed or key in known)
         self._plan.past += past
         self._plan.touched.update(touched)
-        self._plan.heads.update((key, fresh[key]) for key in touched.keys() & self._plan.heads.keys())
         return written
 
     def _put(self, put: Put, prepared: Prepared, head: _Head | None, caller: Caller) -> tuple[_Head, str]:
@@ -208,7 +209,8 @@ class Units:
     @staticmethod
     def _seen_again(head: _Head, as_of: int | None) -> _Head:
         """The same content with a newer time: what comes late and is older than that must not undo it."""
-        if as_of is None or head.as_of is not None and as_of <= head.as_of + (0 if head.person else _TOUCH_SHARED):
+        shared = not (head.person or head.prepared and head.prepared.patient)
+        if as_of is None or head.as_of is not None and as_of <= head.as_of + (_TOUCH_SHARED if shared else 0):
             return head
         return replace(head, as_of=as_of)
 
