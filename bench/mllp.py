@@ -36,7 +36,8 @@ class Load:
 
 def send(port: int, message: Callable[[int], bytes], first: int, count: int, connections: int) -> Load:
     """Send messages ``first`` … ``first + count - 1`` over ``connections`` persistent connections."""
-    load, lock, numbers = Load(), threading.Lock(), iter(range(first, first + count))
+    # Made beforehand: what the client takes while it sends, the gateway lacks.
+    load, lock, messages = Load(), threading.Lock(), iter([message(n) for n in range(first, first + count)])
     failed: list[BaseException] = []
     began = time.perf_counter()
 
@@ -44,7 +45,7 @@ def send(port: int, message: Callable[[int], bytes], first: int, count: int, con
         try:
             with socket.create_connection(("127.0.0.1", port)) as s:
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for raw in _take(numbers, lock, message):
+                for raw in _take(messages, lock):
                     start = time.perf_counter()
                     s.sendall(b"\x0b" + raw + b"\x1c\r")
                     answer = b""
@@ -72,10 +73,10 @@ def send(port: int, message: Callable[[int], bytes], first: int, count: int, con
     return load
 
 
-def _take(numbers: Iterator[int], lock: threading.Lock, message: Callable[[int], bytes]) -> Iterator[bytes]:
+def _take(messages: Iterator[bytes], lock: threading.Lock) -> Iterator[bytes]:
     while True:
         with lock:
-            n = next(numbers, None)
-        if n is None:
+            raw = next(messages, None)
+        if raw is None:
             return
-        yield message(n)
+        yield raw

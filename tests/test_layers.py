@@ -22,7 +22,7 @@ ARROWS: dict[str, set[str]] = {
     "terminology": {"errors", "source"},
     "hl7v2": {"errors", "source", "terminology", "identity"},
     "imaging": {"errors", "source", "terminology", "identity"},
-    "indexing": {"errors", "source"},
+    "indexing": {"errors", "source", "terminology"},
     "fhir": {"errors", "source", "terminology"},
     "recognition": {"errors", "source", "terminology", "caller", "search", "store", "fhir"},
     "store": {"errors", "source", "config", "caller", "indexing", "fhir", "identity"},

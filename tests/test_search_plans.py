@@ -67,15 +67,15 @@ FAST = {
     "DiagnosticReport?patient=p3&category=LAB&date=ge2024-01-02&_sort=-date&_include=DiagnosticReport:result": (
         1, 2, ["(key=? AND person=?)", "(param=? AND person=? AND pk=?)"]),
     "Observation?patient=p3&code=http://loinc.org|c4&_sort=-date&_count=1": (
-        1, 1, ["(key=? AND person=?)", "(param=? AND person=? AND pk=?)"]),
+        1, 2, ["idx_term_code (param=? AND code=? AND system=?)", "(key=? AND person=?)", "(param=? AND person=? AND pk=?)"]),
     "Observation?code=http://loinc.org|c4&value-quantity=gt10&_count=50": (
-        9, 1, ["USING PRIMARY KEY (key=?)", "(param=? AND person=? AND pk=?)"]),
+        9, 2, ["USING PRIMARY KEY (key=?)", "(param=? AND person=? AND pk=?)"]),
     "Observation?patient=p3&_sort=-date&_count=5": (5, 1, ["(type=? AND person=?)"]),
     "Patient?name=Name1": (3, 2, ["PRIMARY KEY (param=? AND value>? AND value<?)"]),
     "Patient?identifier=urn:mrn|3": (1, 1, ["PRIMARY KEY (key=?)"]),
     "Observation?_id=o3-4": (1, 2, ["resource_id (id=?)"]),
     "DiagnosticReport?result=Observation/o3-4": (1, 1, ["PRIMARY KEY (target=? AND param=?)"]),
-    "DiagnosticReport?result.code=http://loinc.org|c4": (12, 3, ["PRIMARY KEY (target=? AND param=?)"]),
+    "DiagnosticReport?result.code=http://loinc.org|c4": (12, 4, ["PRIMARY KEY (target=? AND param=?)"]),
     "Observation?date=2024-01-03": (12, 2, ["idx_date_lo (param=? AND lo>? AND lo<?)"]),
     "Observation?date=gt2024-01-09": (12, 2, ["idx_date_lo (param=? AND lo>? AND lo<?)",
                                               "idx_date_wide (param=? AND span>?)"]),

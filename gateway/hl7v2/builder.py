@@ -39,6 +39,11 @@ class Builder:
         return {"resourceType": resource_type, "id": self.source.id_for(resource_type, key),
                 "meta": {"source": self.meta_source}}
 
+    def part(self, whole: str, resource_type: str, key: str) -> Resource:
+        """A new resource that belongs to another one, whose id is ``whole``."""
+        return {"resourceType": resource_type, "id": self.source.id_within(whole, resource_type, key),
+                "meta": {"source": self.meta_source}}
+
     def named(self, resource_type: str, resource_id: str) -> Resource:
         """A new resource with a given id; ``meta.source`` names the hospital, never the message, so that a resend
         changes nothing."""

@@ -60,6 +60,7 @@ class Report(NamedTuple):
     """What the Observations of a report share."""
 
     key: str
+    id: str
     as_of: int | None
     category: str  # "laboratory", "imaging" or ""
     effective: dict[str, Any]
@@ -87,10 +88,10 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     section, category = _section(obr, builder)
     specimens, collected = add_specimens(order.specimens, obr, key, category != "imaging", subject.patient, as_of,
                                          builder)
-    report = Report(key, as_of, category, builder.period(obr, 7, 8, "effective") or collected,
+    made = builder.resource("DiagnosticReport", key)
+    report = Report(key, made["id"], as_of, category, builder.period(obr, 7, 8, "effective") or collected,
                     specimens[0] if len(specimens) == 1 else None, [], [])
     results = [add_observation(result, report, subject, builder) for result in order.results]
-    made = builder.resource("DiagnosticReport", key)
     if notes := _notes([*order.notes, *subject.notes]):
         made["extension"] = [{"url": _REPORT_NOTE, "valueAnnotation": note} for note in notes]
     made["identifier"] = _order_identifiers(placer, filler, builder)
@@ -217,8 +218,9 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     sub_id = obx.text(4).strip()
     key = f"{report.key if report else subject.key}|{known.code}|{sub_id}"
     if report is None:
-        key = f"{key}|{obx.get(14)}"
-    made = builder.resource("Observation", builder.distinct(key))
+        made = builder.resource("Observation", builder.distinct(f"{key}|{obx.get(14)}"))
+    else:
+        made = builder.part(report.id, "Observation", builder.distinct(key))
     values = values_of(obx, units, builder.source)
     long = obx.size > 15  # few senders fill more than 14 fields
     if extension := _extensions(obx, sub_id, values, builder):

@@ -152,7 +152,7 @@ def _reader(t: str, p: Param) -> _Read:
 
 def _term(param: int, key: int, system: str, code: str | None, text: str) -> tuple[Any, ...]:
     """A row of the dictionary; its id is a hash of all the rest, so that equal rows are one."""
-    return keys.signed64(f"{param}\0{key}\0{text}"), param, key, system, code, text
+    return keys.signed64(f"{param}\0{key}\0{system}\0{code}\0{text}"), param, key, system, code, text
 
 
 def _coding(t: str, p: Param) -> _Read:
@@ -181,13 +181,13 @@ def _coding(t: str, p: Param) -> _Read:
 
 
 def _concept(t: str, p: Param) -> _Read:
-    coding, name, param = _coding(t, p), p.name, keys.param_key(t, p.name)
+    coding, pair, name, param = _coding(t, p), _pair(t, p), p.name, keys.param_key(t, p.name)
 
     def read(value: Any, rows: Rows) -> bool:
         if type(value) is not dict:
             return False
         codings = value.get("coding", ())
-        for item in codings:
+        for item in pair(codings, rows) if len(codings) > 1 else codings:
             coding(item, rows)
         text = value.get("text")
         if text and not any(item.get("display") == text and "code" in item for item in codings):
@@ -197,6 +197,37 @@ def _concept(t: str, p: Param) -> _Read:
             rows["idx_term"].append(_term(param, key, "", None, plain))
         return bool(codings or text)
     return read
+
+
+def _pair(t: str, p: Param) -> Callable[[list[Any], Rows], list[Any]]:
+    """Takes a unified coding with LOINC's behind it as one token, and returns the other codings.
+
+    Our conversions write the two together for most results, and each token of a result costs a page of the database:
+    the dictionary leads from both codings to the one key (`keys.PAIRED`).
+    """
+    name, param = p.name, keys.param_key(t, p.name)
+
+    @lru_cache(maxsize=4096)
+    def rows_of(*coding: str) -> tuple[tuple[int], list[tuple[Any, ...]]]:
+        (system, code, display), (loinc, other, words) = coding[:3], coding[3:]
+        key = keys.token_key(t, name, system, f"{code}\0{loinc}\0{other}")
+        return (key,), [_term(param, key, system, code, values.normalise(display)[:_LONGEST]),
+                        _term(param, key, loinc, other, values.normalise(words)[:_LONGEST])]
+
+    def take(codings: list[Any], rows: Rows) -> list[Any]:
+        first, second = codings[0], codings[1]
+        if type(first) is not dict or type(second) is not dict or first.get("system") not in keys.UNIFIED \
+                or second.get("system") != keys.LOINC:
+            return codings
+        both = (first["system"], first.get("code"), first.get("display", ""),
+                keys.LOINC, second.get("code"), second.get("display", ""))
+        if not all(isinstance(text, str) for text in both):
+            return codings
+        token, terms = rows_of(*both)
+        rows["idx_token"].append(token)
+        rows["idx_term"] += terms
+        return codings[2:]
+    return take
 
 
 def _identifier(t: str, p: Param) -> _Read:

@@ -7,8 +7,14 @@ from typing import Any
 
 import xxhash
 
+from gateway.terminology.systems import ITEMS, LOINC, PANELS
+
 _HASH = xxhash.xxh3_64_intdigest
 
+#: Systems of a coding that may be indexed as one token with LOINC's behind it.
+UNIFIED = frozenset((ITEMS, PANELS))
+#: Systems whose codings are found by the dictionary, since they may be one of such a pair.
+PAIRED = UNIFIED | {LOINC}
 #: Stand-ins for a token's system that no URI can be: rows that answer a modifier.
 TEXT = "\x01text"  # the concept's text, where no coding's display says the same
 SYSTEM = "\x01system"  # ``identifier=system|``
@@ -44,7 +50,18 @@ def token_key(resource_type: str, name: str, system: str, code: str) -> int:
 
 
 def reference_key(reference: str) -> int:
-    """``idx_reference.target`` and ``idx_resource.ref`` of ``Type/id`` or of an absolute URL, without version."""
+    """``idx_reference.target`` and ``idx_resource.ref`` of ``Type/id`` or of an absolute URL, without version.
+
+    For ids that are UUIDs it begins with the id's first 24 bits, so that resources whose ids are neighbours (those of
+    one report) are neighbours in the index too; the other 40 bits are a hash of all.
+    """
+    start = reference.find("/") + 1
+    if len(reference) - start == 36 and reference[start + 8] == "-":
+        try:
+            value = int(reference[start:start + 6], 16) << 40 | _HASH(reference.encode()) >> 24
+        except ValueError:
+            return signed64(reference)
+        return value - (1 << 64) if value >> 63 else value
     return signed64(reference)
 
 

@@ -156,8 +156,9 @@ class Terms:
     """Tokens that the dictionary lists: of a system, or with a text. Too many to be bound one by one."""
 
     param: int
-    how: str  # "code", "system", "text", "below"
+    how: str  # "code", "coding" (a system's), "system", "text", "below"
     value: str
+    system: str = ""  # of "coding"
     rank: int = 5
 
     @property
@@ -166,7 +167,7 @@ class Terms:
 
     @property
     def args(self) -> Args:
-        return (self.param, self.value)
+        return (self.param, self.value, self.system) if self.how == "coding" else (self.param, self.value)
 
     def keys(self, bind: Binder) -> Any:
         """``SELECT key`` of the dictionary."""
@@ -174,6 +175,8 @@ class Terms:
         of_param = d.c.param == bind(d.c.param)
         if self.how == "code":
             found = d.c.code == bind(d.c.code)
+        elif self.how == "coding":
+            found = and_(d.c.code == bind(d.c.code), d.c.system == bind(d.c.system))
         elif self.how == "system":
             found = and_(d.c.system == bind(d.c.system), d.c.code.is_not(None))
         elif self.how == "text":

@@ -54,6 +54,8 @@ def _value(asking: Asking, t: str, p: Param, value: str) -> Node | None:
         if number:
             return Tokens((token_key(t, p.name, keys.SYSTEM, system),))
         return _listed(asking, t, p, "system", system)
+    if system in keys.PAIRED and p.read is As.CONCEPT:
+        return _listed(asking, t, p, "coding", code, system)
     if system is not None:
         return Tokens((token_key(t, p.name, system, code),), rank)
     if number:
@@ -71,9 +73,9 @@ def _plain(t: str, p: Param, system: str | None, code: str, rank: int) -> Node |
     return Tokens((token_key(t, p.name, "", code),), rank)
 
 
-def _listed(asking: Asking, t: str, p: Param, how: str, value: str) -> Node | None:
+def _listed(asking: Asking, t: str, p: Param, how: str, value: str, system: str = "") -> Node | None:
     """Tokens by the dictionary: bound as keys where they are few, so that they can drive."""
-    terms = Terms(param_key(t, p.name), how, value)
+    terms = Terms(param_key(t, p.name), how, value, system)
     found = asking.matching(terms, _FEW + 1)
     if len(found) > _FEW:
         return terms

@@ -80,7 +80,7 @@ idx_quantity = _table("idx_quantity", _integer("param", Integer), Column("lo", D
 idx_term = _table("idx_term", _integer("id"), _integer("param", Integer), _integer("key"),
                   Column("system", Text, nullable=False), Column("code", Text), Column("text", Text, nullable=False),
                   key=("id",))
-Index("idx_term_code", idx_term.c.param, idx_term.c.code)
+Index("idx_term_code", idx_term.c.param, idx_term.c.code, idx_term.c.system)
 Index("idx_term_system", idx_term.c.param, idx_term.c.system)
 
 #: The tables whose rows belong to a resource, in the order to write them.
