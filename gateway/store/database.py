@@ -73,8 +73,11 @@ class Database(Protocol):
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """A read-only transaction of this thread, whose ``read`` then sees the same snapshot."""
 
-    def write(self, work: Callable[[Transaction], T], exclusive: bool = False) -> T:
-        """Run ``work`` and commit durably; one thread at a time. BUSY; Retry, by ``work`` or by the database."""
+    def write(self, work: Callable[[Transaction], T], exclusive: bool = False, durable: bool = True) -> T:
+        """Run ``work`` and commit; one thread at a time. BUSY; Retry, by ``work`` or by the database.
+
+        ``durable``: a commit outlives the power. Without, it outlives the process; the next durable one makes it so.
+        """
 
     def migrating(self) -> AbstractContextManager[sa.Connection]:
         """A transaction for the schema, with no other writer beside it."""

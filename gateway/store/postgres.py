@@ -103,10 +103,10 @@ class PostgreSQL:
 
     # ---------------------------------------------------------------- writing
 
-    def write(self, work: Callable[[_Transaction], T], exclusive: bool = False) -> T:
+    def write(self, work: Callable[[_Transaction], T], exclusive: bool = False, durable: bool = True) -> T:
         """Writers stand beside each other; an ``exclusive`` one waits until it is alone and holds the others off."""
         try:
-            writer = self._begin(exclusive)
+            writer = self._begin(exclusive, durable)
             transaction = _Transaction(writer, exclusive)
             result = work(transaction)
             transaction.finish("COMMIT")
@@ -128,7 +128,7 @@ class PostgreSQL:
             self._writer.cursor.execute(f"SELECT pg_advisory_lock({_LIVING}, {self.boot})")  # until the connection ends
         return self._writer
 
-    def _begin(self, exclusive: bool) -> _Reader:
+    def _begin(self, exclusive: bool, durable: bool) -> _Reader:
         """Begin on the writing connection; on a fresh one where the server has dropped it since."""
         lock = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
         for attempt in range(2):
@@ -136,6 +136,8 @@ class PostgreSQL:
             try:
                 with writer.raw.pipeline():
                     writer.cursor.execute("BEGIN")
+                    if not durable:
+                        writer.cursor.execute("SET LOCAL synchronous_commit = off")
                     writer.cursor.execute(f"SELECT {lock}({_WRITERS}, 0)")
                 return writer
             except psycopg.OperationalError:

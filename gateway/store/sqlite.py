@@ -53,6 +53,7 @@ class SQLite:
         self._readers: deque[_Reader] = deque()
         self._local = threading.local()
         self._writer: sqlite3.Connection | None = None
+        self._durable = True  # what the writer's connection is set to
         self._audit: sqlite3.Connection | None = None
         self._audit_lock = threading.Lock()
         self._locks = {name: os.open(f"{path}.{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -143,11 +144,14 @@ class SQLite:
 
     # ---------------------------------------------------------------- writing
 
-    def write(self, work: Callable[[_Transaction], T], exclusive: bool = False) -> T:
+    def write(self, work: Callable[[_Transaction], T], exclusive: bool = False, durable: bool = True) -> T:
         with self._locked("lock"):  # the kernel wakes the next process; SQLite itself would poll
             try:
                 if self._writer is None:
-                    self._writer = self._connect()
+                    self._writer, self._durable = self._connect(), True
+                if durable is not self._durable:  # the log is in order: a synced commit syncs all before it
+                    self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                    self._durable = durable
                 self._writer.execute("BEGIN IMMEDIATE")
                 transaction = _Transaction(self._writer)
                 result = work(transaction)

@@ -121,12 +121,14 @@ class Writer:
 
     def _transact(self, jobs: list[Job]) -> None:
         exclusive = False
+        # A message that is recorded and no more was not acknowledged: its sender has it still when the power fails.
+        durable = any(job.kind != "record" for job in jobs)
         for attempt in range(_RETRIES):
             for job in jobs:
                 job.result = job.error = None
             try:
                 self._before()
-                self._database.write(lambda transaction: self._work(transaction, jobs), exclusive)
+                self._database.write(lambda transaction: self._work(transaction, jobs), exclusive, durable)
                 self._committed([job for job in jobs if job.error is None])
                 return
             except Retry as retry:
