@@ -564,3 +564,22 @@ def test_reading_and_searching_are_both_needed(loaded: Store) -> None:
     assert [row.id for row in ask(loaded, "Observation?code=2345-7&_total=accurate", caller).rows] == ["b1-glu"]
     with pytest.raises(GatewayError):
         ask(loaded, "Observation", Caller("c", None, ("system/Observation.r",)))
+
+
+def test_a_unified_code_and_loincs_are_one_token_that_both_find(store: Store) -> None:
+    """A result of our conversions is found by either coding; one without LOINC's coding only by the unified code."""
+    unified, loinc = "http://huren.example/fhir/CodeSystem/recognition-item", "http://loinc.org"
+    both = [{"system": unified, "code": "THM001Q"}, {"system": loinc, "code": "6690-2"},
+            {"system": "urn:h", "code": "WBC"}]
+    for name, codings in (("both", both), ("one", both[:1]), ("loinc", both[1:2]), ("apart", [both[2], *both[:2]])):
+        store.write(Unit([Put({"resourceType": "Observation", "id": name, "status": "final",
+                               "code": {"coding": codings}})]), GATEWAY)
+
+    def found(query: str) -> set[str]:
+        return {row.id for row in search(store, GATEWAY, "Observation", query).rows}
+    assert {"both", "one", "apart"} == found(f"code={unified}|THM001Q") == found("code=THM001Q")
+    assert {"both", "loinc", "apart"} == found(f"code={loinc}|6690-2") == found("code=6690-2")
+    assert {"both", "loinc", "apart"} == found(f"code={loinc}|")
+    assert {"both", "apart"} == found("code=urn:h|WBC")
+    assert set() == found(f"code={unified}|6690-2")
+    assert {"one"} == found(f"code={unified}|THM001Q&code:not={loinc}|6690-2")

@@ -67,7 +67,8 @@ FAST = {
     "DiagnosticReport?patient=p3&category=LAB&date=ge2024-01-02&_sort=-date&_include=DiagnosticReport:result": (
         1, 2, ["(key=? AND person=?)", "(param=? AND person=? AND pk=?)"]),
     "Observation?patient=p3&code=http://loinc.org|c4&_sort=-date&_count=1": (
-        1, 2, ["idx_term_code (param=? AND code=? AND system=?)", "(key=? AND person=?)", "(param=? AND person=? AND pk=?)"]),
+        1, 2, ["idx_term_code (param=? AND code=? AND system=?)", "(key=? AND person=?)",
+               "(param=? AND person=? AND pk=?)"]),
     "Observation?code=http://loinc.org|c4&value-quantity=gt10&_count=50": (
         9, 2, ["USING PRIMARY KEY (key=?)", "(param=? AND person=? AND pk=?)"]),
     "Observation?patient=p3&_sort=-date&_count=5": (5, 1, ["(type=? AND person=?)"]),

@@ -187,7 +187,7 @@ def _concept(t: str, p: Param) -> _Read:
         if type(value) is not dict:
             return False
         codings = value.get("coding", ())
-        for item in pair(codings, rows) if len(codings) > 1 else codings:
+        for item in pair(codings, rows) if type(codings) is list and len(codings) > 1 else codings:
             coding(item, rows)
         text = value.get("text")
         if text and not any(item.get("display") == text and "code" in item for item in codings):
