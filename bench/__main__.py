@@ -80,7 +80,7 @@ def reads(g: Gateway) -> Rows:
     read = http.get(g.http, [f"/fhir/Observation/{i}" for i in ids], g.token, 16, 8, clients=1)
     patients = _ids(g, "Patient", 1000)
     query = "&_sort=-date&_count=20&_include=DiagnosticReport:result"
-    reports = http.get(g.http, [f"/fhir/DiagnosticReport?patient=Patient/{p}{query}" for p in patients], g.token, 2, 8)
+    reports = http.get(g.http, [f"/fhir/DiagnosticReport?patient=Patient/{p}{query}" for p in patients], g.token, 1, 8)
     if read.errors or reports.errors:
         raise SystemExit(f"{read.errors} reads and {reports.errors} searches failed")
     return [("read by id, HTTP", f"{read.per_second:.0f}/s", "3,000/s", "8,000/s"),

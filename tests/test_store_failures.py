@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,21 @@ def test_the_data_folder_needs_a_local_file_system(tmp_path: Path) -> None:
     with pytest.raises((GatewayError, OSError)):
         open_store(Settings(data=tmp_path / "file" / "data"), migrate=True)
     shutil.rmtree(tmp_path / "x", ignore_errors=True)
+
+
+def test_after_a_burst_the_log_gives_its_space_back(tmp_path: Path) -> None:
+    """SQLite's log is copied and cut once no one writes, also while another connection looks on now and then."""
+    store = open_store(Settings(data=tmp_path), migrate=True)
+    try:
+        for n in range(60):
+            store.write(Unit([Put({"resourceType": "Basic", "id": f"b{n}-{k}", "code": {"text": os.urandom(300).hex()}})
+                              for k in range(40)]), GATEWAY)
+            store.read("Basic", f"b{n}-0", GATEWAY)
+        log = tmp_path / "huren.sqlite-wal"
+        until = time.monotonic() + 5
+        while log.stat().st_size > 1 << 20 and time.monotonic() < until:
+            time.sleep(0.02)
+        assert log.stat().st_size <= 1 << 20
+        assert store.read("Basic", "b59-39", GATEWAY) is not None
+    finally:
+        store.close()

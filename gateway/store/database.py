@@ -85,6 +85,9 @@ class Database(Protocol):
     def after_write(self) -> None:
         """House-keeping of the writer that nobody waits for (checkpoints)."""
 
+    def rest(self) -> None:
+        """House-keeping when a burst of writes has ended."""
+
     def write_audit(self, columns: Sequence[str], rows: Sequence[Values]) -> None:
         """Commit audit rows."""
 

@@ -169,6 +169,9 @@ class PostgreSQL:
     def after_write(self) -> None:
         """Nothing: the server keeps house."""
 
+    def rest(self) -> None:
+        """Nothing: the server keeps house."""
+
     # ---------------------------------------------------------------- audit, processes
 
     def write_audit(self, columns: Sequence[str], rows: Sequence[Values]) -> None:

@@ -32,6 +32,7 @@ _NOT_NOW = {5: "locked", 6: "locked", 7: "no memory", 8: "read-only", 10: "disk 
 _PAGE = 4096
 #: Pages of the write-ahead log after which they are copied into the database file.
 CHECKPOINT_PAGES = 16000
+_SMALL_LOG = 1 << 20  # bytes of log that may stay
 _WRITER_CACHE_KIB = 64 * 1024
 _LOOK = 8  # commits from one look at the log's length to the next
 _READER_CACHE_KIB = 4 * 1024
@@ -217,6 +218,21 @@ class SQLite:
         if self._writes % _LOOK == 0 and self._log_frames() > CHECKPOINT_PAGES:
             self._checkpointer = threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True)
             self._checkpointer.start()
+
+    def rest(self) -> None:
+        """After a burst of writes: copy the log and give its space back, unless readers still need it."""
+        writer = self._writer
+        if writer is None or self._checkpointer is not None and self._checkpointer.is_alive():
+            return
+        with contextlib.suppress(OSError, sqlite3.Error):
+            if os.stat(f"{self.path}-wal").st_size <= _SMALL_LOG:
+                return
+            with self._locked("lock"):
+                writer.execute("PRAGMA busy_timeout = 0")
+                try:
+                    writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                finally:
+                    writer.execute("PRAGMA busy_timeout = 5000")
 
     def _log_frames(self) -> int:
         """Pages of the log that are not in the database file yet (sqlite.org/walformat.html 2: mxFrame - nBackfill)."""

@@ -16,6 +16,7 @@ log = logging.getLogger("huren.store")
 #: Weight of what one transaction takes at most; a resource weighs 1. More would make the first wait for the last.
 MOST = 4000
 _RETRIES = 40
+_REST = 0.05  # seconds without a job after which the database may put its house in order
 
 
 class Job:
@@ -79,16 +80,22 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
+        rested = True
         while True:
             with self._wake:
-                while not self._queue and not self._closed:
-                    self._wake.wait()
-                if not self._queue:
+                while not self._queue and not self._closed and self._wake.wait(None if rested else _REST):
+                    pass
+                if not self._queue and self._closed:
                     return
                 jobs = self._take()
-            self._write(jobs)
+            rested = not jobs
+            if jobs:
+                self._write(jobs)
             try:
-                self._database.after_write()
+                if rested:
+                    self._database.rest()
+                else:
+                    self._database.after_write()
             except Exception:
                 log.exception("house-keeping after a commit failed")
 
