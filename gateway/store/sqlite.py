@@ -32,7 +32,8 @@ _NOT_NOW = {5: "locked", 6: "locked", 7: "no memory", 8: "read-only", 10: "disk 
 _PAGE = 4096
 #: Pages of the write-ahead log after which they are copied into the database file.
 CHECKPOINT_PAGES = 16000
-_SMALL_LOG = 1 << 20  # bytes of log that may stay
+_LEAST_PAGES = 1000  # a log may be as long as half the database, within these two bounds
+_SMALL_LOG = 2 << 20  # bytes of log that may stay
 _WRITER_CACHE_KIB = 64 * 1024
 _LOOK = 8  # commits from one look at the log's length to the next
 _READER_CACHE_KIB = 4 * 1024
@@ -215,9 +216,17 @@ class SQLite:
                     self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
             return
         self._writes += 1  # looking at the log gives the GIL away, so not each time
-        if self._writes % _LOOK == 0 and self._log_frames() > CHECKPOINT_PAGES:
+        if self._writes % _LOOK == 0 and self._log_frames() > self._longest_log():
             self._checkpointer = threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True)
             self._checkpointer.start()
+
+    def _longest_log(self) -> int:
+        """Pages of log at which it is copied: few for a small database, so that the log does not outweigh it."""
+        try:
+            pages = os.stat(self.path).st_size // _PAGE
+        except OSError:
+            return CHECKPOINT_PAGES
+        return min(max(pages // 2, _LEAST_PAGES), CHECKPOINT_PAGES)
 
     def rest(self) -> None:
         """After a burst of writes: copy the log and give its space back, unless readers still need it."""

@@ -16,7 +16,7 @@ log = logging.getLogger("huren.store")
 #: Weight of what one transaction takes at most; a resource weighs 1. More would make the first wait for the last.
 MOST = 4000
 _RETRIES = 40
-_REST = 0.05  # seconds without a job after which the database may put its house in order
+_REST = 0.005  # seconds without a job after which the database may put its house in order
 
 
 class Job:
