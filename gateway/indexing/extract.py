@@ -240,14 +240,14 @@ def _identifier(t: str, p: Param) -> _Read:
         if not isinstance(number, str):
             return False
         token = rows["idx_token"]
-        token.append((keys.token_key(t, name, system, number),))
+        token.append((keys.number_key(t, name, system, number, number),))
         key, term = system_row(system)
         token.append(key)
         rows["idx_term"].append(term)
         for coding in (value.get("type") or {}).get("coding", ()):
             if "code" in coding:
                 of_type = f"{coding.get('system') or ''}|{coding['code']}|{number}"
-                token.append((keys.token_key(t, name, keys.OF_TYPE, of_type),))
+                token.append((keys.number_key(t, name, keys.OF_TYPE, of_type, number),))
         return True
     return read
 

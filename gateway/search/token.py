@@ -37,7 +37,7 @@ def _of_type(t: str, p: Param, value: str, criterion: Criterion) -> Node:
     parts = [unescape(part) for part in split(value, "|")]
     if len(parts) != 3 or not all(parts):
         raise invalid("a value of :of-type is system|code|value", str(criterion))
-    return Tokens((token_key(t, p.name, keys.OF_TYPE, "|".join(parts)),), 1)
+    return Tokens((keys.number_key(t, p.name, keys.OF_TYPE, "|".join(parts), parts[2]),), 1)
 
 
 def _value(asking: Asking, t: str, p: Param, value: str) -> Node | None:
@@ -56,12 +56,17 @@ def _value(asking: Asking, t: str, p: Param, value: str) -> Node | None:
         return _listed(asking, t, p, "system", system)
     if system in keys.PAIRED and p.read is As.CONCEPT:
         return _listed(asking, t, p, "coding", code, system)
+    if number:
+        systems = asking.systems(param_key(t, p.name)) if system is None else [system]
+        return Tokens(padded(_number(t, p, s, code) for s in systems), rank) if systems else None
     if system is not None:
         return Tokens((token_key(t, p.name, system, code),), rank)
-    if number:
-        systems = asking.systems(param_key(t, p.name))
-        return Tokens(padded(token_key(t, p.name, s, code) for s in systems), rank) if systems else None
     return _listed(asking, t, p, "code", code)
+
+
+def _number(t: str, p: Param, system: str, value: str) -> int:
+    return keys.number_key(t, p.name, system, value, value) if p.read is As.IDENTIFIER \
+        else token_key(t, p.name, system, value)
 
 
 def _plain(t: str, p: Param, system: str | None, code: str, rank: int) -> Node | None:
