@@ -38,7 +38,7 @@ from gateway.store.model import (
 )
 from gateway.store.objects import Objects
 from gateway.store.units import Task, Units, prepare, task
-from gateway.store.writer import Job, Writer
+from gateway.store.writer import REST, Job, Writer
 
 _ROW = "SELECT pk, version, updated, dict, person, institution, id, body FROM resource WHERE "
 _READ = _ROW + "id = ?"
@@ -51,8 +51,11 @@ _COUNTED = 5.0
 _STATE = 1.0
 
 
-def open_store(settings: Settings, migrate: bool = False, *, reindex: bool = False) -> Store:
+def open_store(settings: Settings, migrate: bool = False, *, reindex: bool = False, rest: float = REST) -> Store:
     """The store of these settings.
+
+    ``rest``: seconds without a write after which SQLite's log is copied and cut; short where writes come in bursts,
+    long where they trickle all day, since a cut takes as long as a few messages.
 
     INVALID when the schema is empty, older (unless ``migrate``) or newer: says `huren migrate`; and when the index rows
     follow another definition than this program's: says `huren reindex` (unless ``reindex``: the caller will do that).
@@ -78,7 +81,9 @@ def open_store(settings: Settings, migrate: bool = False, *, reindex: bool = Fal
             if not reindex:
                 reindexing.check(connection)
         objects = Objects(settings.objects, settings.s3_endpoint, settings.data / "staging")
-        return Store(database, objects)
+        store = Store(database, objects)
+        store._writer.rest = rest
+        return store
     except BaseException:
         database.close()
         raise

@@ -16,7 +16,8 @@ log = logging.getLogger("huren.store")
 #: Weight of what one transaction takes at most; a resource weighs 1. More would make the first wait for the last.
 MOST = 4000
 _RETRIES = 40
-_REST = 0.005  # seconds without a job after which the database may put its house in order
+#: Seconds without a job after which the database may put its house in order.
+REST = 0.5
 
 
 class Job:
@@ -57,6 +58,7 @@ class Writer:
                  before: Callable[[], None]) -> None:
         self._database, self._workers, self._committed, self._before = database, workers, committed, before
         self._queue: list[Job] = []
+        self.rest = REST
         self._wake = threading.Condition(threading.Lock())
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -83,7 +85,7 @@ class Writer:
         rested = True
         while True:
             with self._wake:
-                while not self._queue and not self._closed and self._wake.wait(None if rested else _REST):
+                while not self._queue and not self._closed and self._wake.wait(None if rested else self.rest):
                     pass
                 if not self._queue and self._closed:
                     return

@@ -47,7 +47,7 @@ def serve(settings: Settings, ready: Callable[[], None] = lambda: None) -> None:
         logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not in our lines
         from gateway.store import open_store
 
-        store = open_store(settings, migrate=False)
+        store = open_store(settings, migrate=False, rest=0.005)
         Finalize(None, store.close, exitpriority=10)
         app = create_app(settings, store, figures)
         os.write(started_write, b"1")
