@@ -46,7 +46,8 @@ def test_a_full_disk_is_busy_and_then_over(sqlite: Store) -> None:
     writer = sqlite._database._writer  # type: ignore[attr-defined]
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
     writer.execute(f"PRAGMA max_page_count = {pages}")
-    big = [Put(observation(f"o{n}", f"p{n}", str(n))) for n in range(400)]
+    # too few for a dictionary: its training would write beside, meet the limit first, and open a fresh connection
+    big = [Put(observation(f"o{n}", f"p{n}", str(n))) for n in range(150)]
     _busy(lambda: sqlite.write(Unit([*big]), GATEWAY))
     assert sqlite.read("Observation", "o0", GATEWAY) is None
     assert sqlite.read("Observation", "before", GATEWAY) is not None
