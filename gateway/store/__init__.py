@@ -7,7 +7,7 @@ processes on one database):
     store.close()                                 # (`huren reindex`, which opens with reindex=True)
 
     # writing: calls return after the commit; concurrent calls share one commit (group commit)
-    store.record(raw, protocol, peer, control_id="", facility="") -> Inbound     # raw bytes durable
+    store.record(raw, protocol, peer, control_id="", facility="") -> Inbound     # raw bytes outlive the process
     store.write(unit: Unit, caller: Caller) -> list[Written]                 # all or nothing; CONFLICT, FORBIDDEN, BUSY
     store.settle_refused(settlement: Settlement) -> None                         # quarantine
     store.put_instance(instance: Instance) -> str                                # "new", "same", "conflict"
