@@ -86,13 +86,17 @@ def running(database_url: str = "", data: Path | None = None, **more: str) -> It
         _wait_ready(process, http, log)
         yield Gateway(process, folder, http, mllp, dimse, token, time.perf_counter() - began, log)
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        _stop(process)
         if data is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 @contextlib.contextmanager
@@ -113,11 +117,7 @@ def demo(data: Path) -> Iterator[Gateway]:
         _wait_settled(g)
         yield g
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        _stop(process)
 
 
 def _wait_settled(g: Gateway) -> None:
