@@ -33,15 +33,22 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 #: section → key → (type, required). "strings" is a list of strings, "table" a table of strings.
 _MANIFEST: dict[str, dict[str, tuple[str, bool]]] = {
     "institution": {"id": ("string", True), "name": ("string", True), "code_system": ("string", True),
-                    "quality": ("strings-or-all", False), "per_facility": ("bool", False)},
+                    "quality": ("strings-or-all", False), "per_facility": ("bool", False),
+                    "region": ("string", False), "level": ("int", False)},
     "hl7v2": {"sending_facility": ("strings", False), "sending_application": ("strings", False),
               "addresses": ("strings", False), "charset": ("string", False), "timezone": ("string", False),
               "st_numbers": ("bool", False), "unit_component": ("int", False),
               "identifier_systems": ("table", False), "tables": ("tables", False)},
     "dicom": {"calling_aets": ("strings", False), "addresses": ("strings", False), "charset": ("string", False),
               "keep": ("string", False), "study_description_is_code": ("bool", False)},
+    "recognition": {"reminder": ("string", False)},
+    "cds_hooks": {"issuers": ("strings", False), "jku": ("strings", False), "keys": ("string", False),
+                  "fhir_servers": ("strings", False)},
     "exempt": {"*": ("string", False)},
 }
+#: How the reminder for an order that came as HL7v2 goes back: not at all, in the ACK's ERR segments, or as the
+#: response message (ORR, ORL); the plug-in shows it in any case.
+REMINDERS = ("none", "ack", "response")
 _HABITS = ("st_numbers", "unit_component")
 
 
@@ -60,6 +67,10 @@ class Adapter:
     keep: str = "full"
     quality: tuple[str, ...] = ()
     per_facility: bool = False
+    region: str = ""  # code of the region that the hospital lies in
+    level: int = 0  # 3: tertiary
+    reminder: str = "none"  # one of REMINDERS
+    cds_hooks: Mapping[str, Any] = field(default_factory=dict)  # the manifest's table, as it is
     exempt: Mapping[str, str] = field(default_factory=dict)
     before: Callable[[Message], Message | None] | None = None
     after: Callable[[list[Resource], Message], list[Resource] | None] | None = None
@@ -227,7 +238,9 @@ def load(folder: Path) -> Adapter:
         hl7v2_networks=_networks(v2, "hl7v2"), calling_aets=tuple(dicom.get("calling_aets", ())),
         dicom_networks=_networks(dicom, "dicom"), keep=dicom.get("keep", "full"),
         quality=("all",) if quality == "all" else tuple(quality),
-        per_facility=institution.get("per_facility", False), exempt=manifest.get("exempt", {}))
+        per_facility=institution.get("per_facility", False), region=institution.get("region", ""),
+        level=institution.get("level", 0), reminder=manifest.get("recognition", {}).get("reminder", "none"),
+        cds_hooks=manifest.get("cds_hooks", {}), exempt=manifest.get("exempt", {}))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -251,6 +264,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise _bad(path, "[hl7v2] timezone must be an IANA zone such as Asia/Shanghai") from None
     if manifest.get("dicom", {}).get("keep", "full") not in ("full", "metadata"):
         raise _bad(path, "[dicom] keep must be \"full\" or \"metadata\"")
+    if manifest.get("recognition", {}).get("reminder", "none") not in REMINDERS:
+        raise _bad(path, f"[recognition] reminder must be one of {', '.join(REMINDERS)}")
     return manifest
 
 

@@ -33,6 +33,19 @@ processes on one database):
     store.audit(access) -> None                                # buffered, durable within 100 ms and at close
     store.audit_rows(limit=100, before=None) -> list[AuditRow]
     store.unmapped(institution=None) -> list[UnmappedRow]
+
+    # recognition (`ledger.py`, `results.py`, `figures.py`); lines and events are written by ``write`` (Unit.ledger)
+    store.results(person, items, since) -> list[Result]        # one indexed look-up; newest first within an item
+    store.reports_of(pks, caller) -> dict[int, list[Row]]      # DiagnosticReports naming these Observations as result
+    store.person_of(national_digest_keys) -> int               # of `identity.national_keys`; 0: nobody carries one
+    store.lines(ids) -> dict[str, Line]; store.lines_of(person, item=None, since=0) -> list[Line]   # newest first
+    store.lines_of_card(uuid) -> list[Line]
+    store.lines_where(institution=None, state=None, since=0, until=None, limit=100, after=None) -> list[Line]
+    store.events(line=None, after=0, limit=1000) -> list[LedgerEvent]      # by seq
+    store.verify_events(progress=None) -> Verified             # the chain, and every line against its events
+    store.use_once(kind, value, expires) -> bool               # False: used before (a JWT's jti)
+    store.newest(resource_type) -> int                         # µs of the last change of this type; 0: none
+
     store.objects -> Objects (put, adopt(file, key), get, range, open, size, delete, staging) over obstore
     store.secret(name) -> bytes                                # made once for a database: to sign cursors with
     store.reindex(progress=None) -> int

@@ -115,14 +115,77 @@ class Access:
     persons: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The current state of an order line (`gateway.recognition`): derived from its events, kept beside them.
+
+    ``id``: UUID of institution and number (`gateway.recognition.orders.line_id`). ``version``: of the row; 0: not
+    stored yet. ``body``: `gateway.recognition.model.LineBody` as JSON-able dict.
+    """
+
+    id: str
+    institution: str
+    number: str
+    person: int
+    item: str
+    state: str
+    version: int = 0
+    created: int = 0  # µs
+    updated: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LineChange:
+    """A line as it becomes, and the events that made it so; ``line.version`` is the version that was read.
+
+    Each event is a JSON-able dict with at least ``kind``; the store adds ``seq``, ``at``, ``line`` and chains it.
+    ``cards``: uuids of cards that show this line now (`Store.lines_of_card`).
+    """
+
+    line: Line
+    events: tuple[dict[str, Any], ...] = ()
+    cards: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEvent:
+    """An event as it was kept. ``text`` is the JSON that was hashed, after the hash before it."""
+
+    seq: int
+    at: int  # µs
+    line: str
+    kind: str
+    text: str
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A row of ``idx_result``: an earlier result of a person under a unified item (`recognition.model.Candidate`)."""
+
+    item: str
+    time: int  # µs; 0: unknown
+    pk: int
+    kind: str  # "Observation" or "DiagnosticReport"
+    status: str
+    institution: str
+    flags: int
+    side: str
+    session: int
+
+
 @dataclass(slots=True)
 class Unit:
-    """What is written all or nothing: operations, the end of an inbound message, the study published, the audit row."""
+    """What is written all or nothing: operations, the end of an inbound message, the study published, the audit row,
+    and changes of order lines with their events (CONFLICT, detail ``moved``: a line is not of the version read).
+    """
 
     operations: list[Put | Delete] = field(default_factory=list)
     settlement: Settlement | None = None
     published_study: tuple[int, int] | None = None  # (study key, generation that was read)
     access: Access | None = None
+    ledger: list[LineChange] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

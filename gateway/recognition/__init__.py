@@ -1,0 +1,31 @@
+"""Mutual recognition: what an earlier result is worth for an order, what was decided, what may be billed.
+
+From pure to impure; each file is one idea:
+
+    model.py        the values that everything here speaks of                                        pure
+    rules.py        RuleSet: one version of the catalogue (items, coverage, windows, marks …)         pure
+    tables.py       RuleSet from its tables; what is refused, with table and line                     pure
+    library.py      RuleSet as FHIR (Library with its tables; CodeSystem, ConceptMap … made of it)    pure
+    versions.py     Rulebook: every loaded version, and which one holds at a time; kept fresh from the store
+    marks.py        the mark on a resource at ingestion                                               pure
+    coverage.py     which earlier items cover an ordered one                                          pure
+    verdict.py      judge(): the nine steps with their trace                                          pure
+    orders.py       ServiceRequest, Encounter, Procedure … → Order                                    pure
+    people.py       which person an order is about, and whether demographics conflict
+    decision.py     the state machine of an order line: Line + Action → Line + events                 pure
+    issue.py        DetectedIssue, Provenance, ServiceRequest of a decision                           pure
+    service.py      Recognition: what the edges and the pipeline call
+    figures.py      a line's contribution to the figures; rates; MeasureReport and CSV                pure
+    settlement.py   the fund's share: rules, filters, allocation                                      pure
+
+The call that everybody makes:
+
+    recognition = Recognition(settings, store, adapters)       # one per process, safe from many threads
+    recognition.rules(now=None) -> RuleSet                      # the version that holds (now)
+    recognition.source(institution) -> Source | None            # to map local codes: adapters' Source of a slug
+    recognition.check(Signature) -> list[Checked]               # verdicts; what must be recorded is recorded
+    recognition.act(Action, caller) -> Outcome                  # view, recognise, …; CONFLICT, FORBIDDEN, NOT_FOUND
+    recognition.bill(BillRequest, caller) -> BillAnswer         # allow or deny; an event each
+    recognition.reminders(caller, institution, patient_or_doctor…) -> list[Checked]   # pending ones, for the plug-in
+    recognition.detail(line_id, caller) -> dict                 # what the plug-in shows; JSON-able
+"""
