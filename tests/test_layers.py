@@ -25,7 +25,7 @@ ARROWS: dict[str, set[str]] = {
     "indexing": {"errors", "source", "terminology"},
     "fhir": {"errors", "source", "terminology"},
     "recognition": {"errors", "source", "terminology", "caller", "search", "store", "fhir", "config", "identity",
-                    "indexing"},
+                    "indexing", "adapter"},
     "store": {"errors", "source", "config", "caller", "indexing", "fhir", "identity"},
     "search": {"errors", "source", "caller", "indexing", "fhir", "store", "terminology", "config"},
     "adapter": {"errors", "source", "terminology", "hl7v2", "imaging"},

@@ -26,6 +26,9 @@ The call that everybody makes:
     recognition.check(Signature) -> list[Checked]               # verdicts; what must be recorded is recorded
     recognition.act(Action, caller) -> Outcome                  # view, recognise, …; CONFLICT, FORBIDDEN, NOT_FOUND
     recognition.bill(BillRequest, caller) -> BillAnswer         # allow or deny; an event each
-    recognition.reminders(caller, institution, patient_or_doctor…) -> list[Checked]   # pending ones, for the plug-in
+    recognition.reminders(caller, institution, patient=…, doctor=…) -> list[Checked]   # pending ones, for the plug-in
+    recognition.line(line_id, caller) -> Checked                # one line as it stands
+    recognition.summary(Signature) -> Summary                   # patient-view: there are no orders yet
     recognition.detail(line_id, caller) -> dict                 # what the plug-in shows; JSON-able
+    recognition.person_of(institution, patient) -> int          # 0: nobody whom we know
 """

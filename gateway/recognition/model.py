@@ -314,3 +314,17 @@ class BillAnswer:
     line: str
     decision: str = ""
     event: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is there for a patient before anything is ordered: ``pending`` reminders of the asking hospital's lines, and
+
+    ``results`` of other hospitals that would be recognisable if ordered now (the newest of each item, newest first).
+    ``total``: how many items that are, ``results`` being the first of them; ``institutions``: slugs of who made them.
+    """
+
+    pending: tuple[Checked, ...] = ()
+    results: tuple[Shown, ...] = ()
+    total: int = 0
+    institutions: tuple[str, ...] = ()
