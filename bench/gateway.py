@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -42,6 +42,14 @@ class Gateway:
     token: str
     seconds_to_ready: float
     log: Path
+    env: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def client(self, name: str, institution: str) -> str:
+        """The token of another client, one of an institution."""
+        added = subprocess.run([sys.executable, "-m", "gateway", "client", "add", name, "--institution", institution,
+                                "--scope", "institution/*.cruds"], env=self.env, check=True, capture_output=True,
+                               text=True)
+        return added.stdout.split()[-1]
 
     def processes(self) -> list[psutil.Process]:
         """The supervisor and all its children."""
@@ -84,7 +92,7 @@ def running(database_url: str = "", data: Path | None = None, **more: str) -> It
         process = subprocess.Popen([*huren, "serve"], env=env, stdout=out, stderr=out)
     try:
         _wait_ready(process, http, log)
-        yield Gateway(process, folder, http, mllp, dimse, token, time.perf_counter() - began, log)
+        yield Gateway(process, folder, http, mllp, dimse, token, time.perf_counter() - began, log, env)
     finally:
         _stop(process)
         if data is None:
@@ -113,7 +121,7 @@ def demo(data: Path) -> Iterator[Gateway]:
         process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
     try:
         _wait_ready(process, http, log)
-        g = Gateway(process, data, http, mllp, dimse, "", time.perf_counter() - began, log)
+        g = Gateway(process, data, http, mllp, dimse, "", time.perf_counter() - began, log, env)
         _wait_settled(g)
         yield g
     finally:

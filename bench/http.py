@@ -7,7 +7,7 @@ import multiprocessing.queues
 import selectors
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,10 +25,28 @@ class Figures:
 
 def get(port: int, paths: Sequence[str], token: str, connections: int, seconds: float, clients: int = 1) -> Figures:
     """GET the paths in turn over ``connections`` sockets, spread over ``clients`` processes, for ``seconds``."""
+    requests = [(f"GET {p} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
+                 "Accept: application/fhir+json\r\n\r\n").encode() for p in paths]
+    return run(port, lambda n: requests[n % len(requests)], connections, seconds, clients)
+
+
+def post(port: int, path: str, body: Callable[[int], bytes], token: str, connections: int, seconds: float,
+         clients: int = 1, first: int = 0) -> Figures:
+    """POST the bodies number ``first`` on, each once, as ``get``."""
+    head = (f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
+            "Content-Type: application/json\r\nContent-Length: ")
+
+    def request(n: int) -> bytes:
+        content = body(first + n)
+        return f"{head}{len(content)}\r\n\r\n".encode() + content
+    return run(port, request, connections, seconds, clients)
+
+
+def run(port: int, request: Callable[[int], bytes], connections: int, seconds: float, clients: int = 1) -> Figures:
+    """Send request number 0, 1, 2 … over ``connections`` sockets of ``clients`` processes, for ``seconds``."""
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    share = [list(paths[i::clients]) or list(paths) for i in range(clients)]
-    workers = [context.Process(target=_work, args=(port, share[i], token, connections // clients, seconds, queue))
+    workers = [context.Process(target=_work, args=(port, request, i, clients, connections // clients, seconds, queue))
                for i in range(clients)]
     for worker in workers:
         worker.start()
@@ -43,19 +61,17 @@ def get(port: int, paths: Sequence[str], token: str, connections: int, seconds: 
                    sum(b for _, _, b in results) / len(took))
 
 
-def _work(port: int, paths: list[str], token: str, connections: int, seconds: float,
+def _work(port: int, request: Callable[[int], bytes], turn: int, step: int, connections: int, seconds: float,
           queue: multiprocessing.queues.Queue[Any]) -> None:
-    requests = [(f"GET {p} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
-                 "Accept: application/fhir+json\r\n\r\n").encode() for p in paths]
-    latencies, errors, size, turn = [], 0, 0, 0
+    latencies, errors, size = [], 0, 0
     selector = selectors.DefaultSelector()
     for _ in range(connections):
         s = socket.create_connection(("127.0.0.1", port))
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(s, selectors.EVENT_READ, [0.0, b""])
         key = selector.get_key(s)
-        s.sendall(requests[turn % len(requests)])
-        key.data[0], turn = time.perf_counter(), turn + 1
+        s.sendall(request(turn))
+        key.data[0], turn = time.perf_counter(), turn + step
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         for key, _ in selector.select(1):
@@ -68,8 +84,9 @@ def _work(port: int, paths: list[str], token: str, connections: int, seconds: fl
             size += whole
             errors += not key.data[1].startswith(b"HTTP/1.1 200")
             key.data[1] = b""
-            ready.sendall(requests[turn % len(requests)])
-            key.data[0], turn = time.perf_counter(), turn + 1
+            content = request(turn)
+            key.data[0], turn = time.perf_counter(), turn + step
+            ready.sendall(content)
     queue.put((latencies, errors, size))
 
 
