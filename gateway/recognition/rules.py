@@ -18,6 +18,10 @@ from gateway.terminology import Catalogue, Item
 
 ALL = "*"
 
+#: What step 6 of a verdict finds out about the patient, and what may preselect a reason.
+STATES = ("STATE_EMERGENCY", "STATE_BEFORE_SURGERY", "STATE_BEFORE_TRANSFUSION", "STATE_AFTER_ADMISSION",
+          "STATE_AFTER_SURGERY", "STATE_AFTER_TRANSFUSION", "STATE_AFTER_CHEMOTHERAPY", "STATE_FORENSIC")
+
 
 @dataclass(frozen=True, slots=True)
 class Period:
