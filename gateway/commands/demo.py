@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from gateway.adapter import Adapter, hospital_folders, load
+from gateway.commands import story
 from gateway.commands.send import Tell, send_images, send_messages
 from gateway.config import Settings
 from gateway.conformance import examples
@@ -13,7 +18,7 @@ from gateway.edges.mllp_sender import Outcome
 
 
 def send_examples(settings: Settings) -> None:
-    """Every example of every hospital that the manifests name as a sender; sent again, they change nothing."""
+    """Every example of every hospital that the manifests name as a sender, and the story; again, nothing changes."""
     began = time.perf_counter()
     counts = {"accepted": 0, "refused": 0}
     lock = threading.Lock()
@@ -32,10 +37,12 @@ def send_examples(settings: Settings) -> None:
 
 
 def _send(hospital: Adapter, settings: Settings, tell: Tell) -> None:
-    inputs = [e.path for e in examples(hospital.folder)]
-    messages = [p for p in inputs if p.suffix == ".hl7"]
-    images = [p for p in inputs if p.suffix != ".hl7"]
-    if messages:
-        send_messages(messages, settings.mllp, 1, tell)
-    if images and hospital.calling_aets:
-        send_images(images, settings.dimse, settings.ae_title, hospital.calling_aets[0], 1, tell)
+    today = datetime.now(ZoneInfo(settings.timezone)).date()
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = [*(e.path for e in examples(hospital.folder)), *story.tell(hospital, today, Path(folder))]
+        messages = [p for p in inputs if p.suffix == ".hl7"]
+        images = [p for p in inputs if p.suffix != ".hl7"]
+        if messages:
+            send_messages(messages, settings.mllp, 1, tell)
+        if images and hospital.calling_aets:
+            send_images(images, settings.dimse, settings.ae_title, hospital.calling_aets[0], 1, tell)
