@@ -13,7 +13,7 @@ import flask
 from flask.sessions import NullSession, SessionInterface
 
 from gateway.config import Settings
-from gateway.edges.http import operation, pages
+from gateway.edges.http import operation, pages, widget
 from gateway.edges.http.exchange import Request, Response
 from gateway.edges.http.fhir import Fhir
 from gateway.edges.http.figures import Figures
@@ -74,4 +74,5 @@ def create_app(settings: Settings, store: Store, figures: Figures | None = None)
     app.api = Fhir(settings, store)
     operation.install(app, store, figures)
     pages.install(app, settings, store)
+    widget.install(app, settings)
     return app

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("huren.http")
 
-_OPEN = ("/fhir/metadata", "/healthz", "/readyz", "/metrics", "/", "/favicon.ico")
-_OPEN_BELOW = ("/.well-known/", "/static/")
+_OPEN = ("/fhir/metadata", "/healthz", "/readyz", "/metrics", "/", "/favicon.ico", "/recognition/widget.js")
+_OPEN_BELOW = ("/.well-known/", "/static/", "/recognition/view/")
 #: Demo mode has no login: everybody on this machine is this client.
 DEMO = Caller("demo", None, ("system/*.cruds",))
 _LOOPBACK = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?").fullmatch
