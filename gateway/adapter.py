@@ -37,7 +37,7 @@ _MANIFEST: dict[str, dict[str, tuple[str, bool]]] = {
                     "region": ("string", False), "level": ("int", False)},
     "hl7v2": {"sending_facility": ("strings", False), "sending_application": ("strings", False),
               "addresses": ("strings", False), "charset": ("string", False), "timezone": ("string", False),
-              "st_numbers": ("bool", False), "unit_component": ("int", False),
+              "st_numbers": ("bool", False), "unit_component": ("int", False), "orders_share_number": ("bool", False),
               "identifier_systems": ("table", False), "tables": ("tables", False)},
     "dicom": {"calling_aets": ("strings", False), "addresses": ("strings", False), "charset": ("string", False),
               "keep": ("string", False), "study_description_is_code": ("bool", False)},
@@ -49,7 +49,7 @@ _MANIFEST: dict[str, dict[str, tuple[str, bool]]] = {
 #: How the reminder for an order that came as HL7v2 goes back: not at all, in the ACK's ERR segments, or as the
 #: response message (ORR, ORL); the plug-in shows it in any case.
 REMINDERS = ("none", "ack", "response")
-_HABITS = ("st_numbers", "unit_component")
+_HABITS = ("st_numbers", "unit_component", "orders_share_number")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Adapter:
         as_of = max((c.as_of for c in conversion.changes if c.as_of is not None), default=None)
         changes = [dataclasses.replace(known.get((r["resourceType"], r["id"]), Change(r, as_of)), resource=r)
                    for r in resources]
-        return Conversion(changes, conversion.unmapped)
+        return dataclasses.replace(conversion, changes=changes)
 
 
 class Adapters:

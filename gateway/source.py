@@ -67,12 +67,62 @@ class Change:
     on_older: str = "refuse"
 
 
+@dataclass(frozen=True, slots=True)
+class OrderLine:
+    """What an order message says of one order beside its ServiceRequest: for the match with earlier results, and the
+    answer.
+
+    ``control``: ORC-1 in the standard's words, "" without ORC. ``fresh``: new or changed, so that it is matched.
+    ``status``: the ServiceRequest's. ``place``: its segment, such as ``OBR[2]``; ``control_place``: where ORC-1 stands.
+    ``partial``: the message names the order and its new status only (ORC without OBR): there is no resource of it.
+    """
+
+    request: str  # id of the ServiceRequest
+    patient: str  # id of the Patient
+    number: str  # the placer's order number, else the filler's
+    control: str
+    status: str
+    fresh: bool
+    place: str
+    control_place: str
+    local: str = ""
+    display: str = ""
+    department: str = ""  # who orders
+    doctor: str = ""
+    scheme: str = ""  # code of the insurance scheme
+    side: str = ""  # L, R, B
+    before_surgery: bool = False
+    partial: bool = False
+    #: the visit, also where nothing numbers it, so that no resource is stored of it
+    encounter: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A financial transaction (FT1) of an order: ``credit`` takes a charge back. ``number``: "" when none is named."""
+
+    number: str
+    credit: bool
+    place: str  # FT1[2]
+    patient: str
+    filler: str = ""
+    code: str = ""
+    department: str = ""
+    doctor: str = ""
+    scheme: str = ""
+
+
 @dataclass(slots=True)
 class Conversion:
-    """What a message or a study became: the resources in dependency order, and the remarks to answer and count."""
+    """What a message or a study became: the resources in dependency order, and the remarks to answer and count.
+
+    ``orders`` and ``charges`` are those of order and charge messages; empty for all others.
+    """
 
     changes: list[Change] = field(default_factory=list)
     unmapped: list[Unmapped] = field(default_factory=list)
+    orders: list[OrderLine] = field(default_factory=list)
+    charges: list[Charge] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

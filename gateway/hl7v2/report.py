@@ -1,4 +1,4 @@
-"""One order of an ORU message as ServiceRequest, Observations and DiagnosticReport (guide: OBR, ORC and OBX maps).
+"""One order of an ORU message as ServiceRequest, Observations and DiagnosticReport (guide: OBR and OBX maps).
 
 Ids: a report is its filler number (placer number without one) with its authority, and the service code, since one
 number may carry several OBRs, together or message by message; an observation is its report, OBX-3 and OBX-4. So
@@ -7,15 +7,28 @@ preliminary, final and corrected results are versions of the same resources.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import tables, timestamps
-from gateway.hl7v2.builder import DICOM_STUDY, Builder, Reference, text_of
-from gateway.hl7v2.datatypes import codeable, entity_identifier, entity_system
-from gateway.hl7v2.message import Part, Segment
+from gateway.hl7v2.builder import DICOM_STUDY, Builder, Reference
+from gateway.hl7v2.datatypes import entity_identifier, entity_system
+from gateway.hl7v2.message import Segment
 from gateway.hl7v2.people import named_person, performing_organization, practitioner
+from gateway.hl7v2.request import (
+    Numbers,
+    Order,
+    Result,
+    Subject,
+    notes_of,
+    numbers_of,
+    order_identifiers,
+    request_from,
+    request_key,
+    require_number,
+    section_of,
+    shares_number,
+)
 from gateway.hl7v2.specimen import add_specimens
 from gateway.hl7v2.values import VALUE_ATTACHMENT, Value, values_of
 from gateway.source import Resource
@@ -28,32 +41,8 @@ _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 
 
-@dataclass(slots=True)
-class Result:
-    """An OBX and the NTE that follow it."""
-
-    obx: Segment
-    notes: list[Segment] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Order:
-    """An OBR with its ORC, and what follows it."""
-
-    obr: Segment
-    orc: Segment | None
-    notes: list[Segment] = field(default_factory=list)
-    results: list[Result] = field(default_factory=list)
-    specimens: list[Segment] = field(default_factory=list)
-
-
-class Subject(NamedTuple):
-    """Whose results they are."""
-
-    patient: Reference
-    key: str
-    encounter: Reference | None
-    notes: list[Segment]
+#: An order's own message is newer than any report's copy of it: the copies' times lie this much (µs) before all others.
+_COPY = 10**16
 
 
 class Report(NamedTuple):
@@ -74,27 +63,25 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     obr, source = order.obr, builder.source
     concept, known = builder.concept(obr, 4, "order")
     code = known.code
-    placer, filler = _number(order, 2), _number(order, 3)
-    if not placer and not filler:
-        raise GatewayError(Category.INVALID, f"neither OBR-3 nor OBR-2 numbers the report{obr.which()}; without a "
-                           "number a correction could not find it: send OBR-3", "OBR-3", detail="required")
-    number = filler or placer
+    numbers = numbers_of(order)
+    require_number(numbers, obr, "report", "OBR-3")
+    number = numbers.filler or numbers.placer
     assert number is not None
-    key = f"{entity_system(number, 'filler' if filler else 'placer', source)}|{number.get(1)}|{code}"
+    key = f"{entity_system(number, 'filler' if numbers.filler else 'placer', source)}|{number.get(1)}|{code}"
     key = builder.distinct(key)  # the same number and code may come again in one message
     as_of = _as_of(obr, builder)
     _, status = builder.state(obr, 25, tables.REPORT_STATUS)
-    request = _add_request(order, subject, builder, concept, code, placer, filler, status, as_of)
-    section, category = _section(obr, builder)
+    request = _add_request(order, subject, builder, concept, code, numbers, status, as_of)
+    section, category = section_of(obr, builder)
     specimens, collected = add_specimens(order.specimens, obr, key, category != "imaging", subject.patient, as_of,
                                          builder)
     made = builder.resource("DiagnosticReport", key)
     report = Report(key, made["id"], as_of, category, builder.period(obr, 7, 8, "effective") or collected,
                     specimens[0] if len(specimens) == 1 else None, [], [])
     results = [add_observation(result, report, subject, builder) for result in order.results]
-    if notes := _notes([*order.notes, *subject.notes]):
+    if notes := notes_of([*order.notes, *subject.notes]):
         made["extension"] = [{"url": _REPORT_NOTE, "valueAnnotation": note} for note in notes]
-    made["identifier"] = _order_identifiers(placer, filler, builder)
+    made["identifier"] = order_identifiers(numbers, builder)
     made["basedOn"] = [request]
     made["status"] = status
     if section:
@@ -116,14 +103,6 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     builder.add(made, as_of, "refuse")
 
 
-def _number(order: Order, at: int) -> Part | None:
-    """Placer (2) or filler (3) number: OBR's, else ORC's."""
-    part = order.obr.first(at)
-    if not part.get(1) and order.orc is not None:
-        part = order.orc.first(at)
-    return part if part.get(1) else None
-
-
 def _as_of(obr: Segment, builder: Builder) -> int | None:
     """OBR-22, or MSH-7 where that is missing or a mere date: a final result of the same day must not look older."""
     text = builder.time_text(obr, 22)
@@ -132,71 +111,18 @@ def _as_of(obr: Segment, builder: Builder) -> int | None:
     return builder.sent_at
 
 
-def _section(obr: Segment, builder: Builder) -> tuple[dict[str, Any] | None, str]:
-    """OBR-24 as category, and the observation category that it surely means."""
-    sent = obr.get(24)
-    code = builder.source.table("OBR-24", sent)
-    if display := tables.SERVICE_SECTION.get(code.upper()):
-        concept: dict[str, Any] = {"coding": [{"system": f"{tables.V2}0074", "code": code.upper(), "display": display}]}
-        if sent and sent != code:
-            concept["text"] = sent
-        return concept, tables.OBSERVATION_CATEGORY.get(code.upper(), "")
-    return builder.coded(obr, 24) or None, ""
-
-
-def _order_identifiers(placer: Part | None, filler: Part | None, builder: Builder) -> list[dict[str, Any]]:
-    found = [(placer, "placer", "PLAC"), (filler, "filler", "FILL")]
-    return [made for part, kind, code in found
-            if part and (made := entity_identifier(part, kind, builder.source, code))]
-
-
 def _people(obr: Segment, at: int, builder: Builder) -> list[Reference]:
     return [person for part in obr.repetitions(at) if (person := named_person(part, builder))]
 
 
-def _notes(segments: list[Segment]) -> list[dict[str, Any]]:
-    """NTE segments as one Annotation: each segment and each repetition of NTE-3 is a line."""
-    text = "\n".join(text_of(nte.repetitions(3)) for nte in segments).strip()
-    return [{"text": text}] if text else []
-
-
 def _add_request(order: Order, subject: Subject, builder: Builder, concept: dict[str, Any], code: str,
-                 placer: Part | None, filler: Part | None, report_status: str, as_of: int | None) -> Reference:
-    """ServiceRequest by the placer's number (an order message knows no other), else the filler's.
-
-    One order may have several reports: an older report's copy is skipped, or it would stop that report.
-    """
-    obr, orc, source = order.obr, order.orc, builder.source
-    number = placer or filler
-    assert number is not None
-    system = entity_system(number, "placer" if placer else "filler", source)
-    made = builder.resource("ServiceRequest", f"{system}|{number.get(1)}|{code}")
-    made["identifier"] = _order_identifiers(placer, filler, builder)
-    if orc is not None and (group := entity_identifier(orc.first(4), "placer-group", source, "PGN")):
-        made["requisition"] = group
-    made["status"] = _request_status(orc, report_status, builder)
-    made["intent"] = "reflex-order" if obr.get(11).upper() == "G" else "order"
-    sent = obr.get(5) or obr.get(27, 6) or (orc.get(7, 6) if orc is not None else "")
-    if priority := tables.PRIORITY.get(source.table("OBR-5", sent).upper()):
-        made["priority"] = priority
-    made["code"] = {key: list(value) if key == "coding" else value for key, value in concept.items()}
-    made["subject"] = {**subject.patient}
-    if subject.encounter:
-        made["encounter"] = {**subject.encounter}
-    if wanted := builder.date_time(obr, 6):
-        made["occurrenceDateTime"] = wanted
-    if orc is not None and orc.get(1).upper() == "NW" and (ordered := builder.date_time(orc, 9)):
-        made["authoredOn"] = ordered
-    requester = obr.first(16) or (orc.first(12) if orc is not None else obr.first(16))
-    if requester and (person := practitioner(requester, builder)):
-        made["requester"] = person
-    if reasons := [reason for part in obr.repetitions(31) if (reason := codeable(part, source, "OBR-31"))]:
-        made["reasonCode"] = reasons
-    if clinical := obr.text(13).strip():
-        made["supportingInfo"] = [{"display": clinical}]
-    if notes := _notes(order.notes):
-        made["note"] = notes
-    return builder.add(made, as_of, "skip")
+                 numbers: Numbers, report_status: str, as_of: int | None) -> Reference:
+    """The report's copy of its order: never newer than what an order message said, and of several reports' copies the
+    newest counts; an older one is skipped, or it would stop that report."""
+    key = request_key(numbers, code, shares_number(builder), builder)
+    made = request_from(order, subject, builder, key, concept, numbers,
+                        _request_status(order.orc, report_status, builder))
+    return builder.add(made, as_of - _COPY if as_of is not None else -_COPY, "skip")
 
 
 def _request_status(orc: Segment | None, report_status: str, builder: Builder) -> str:
@@ -247,7 +173,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     _put_value(made, obx, sent, values)
     if flags := builder.flags(obx):
         made["interpretation"] = flags
-    if result.notes and (notes := _notes(result.notes)):
+    if result.notes and (notes := notes_of(result.notes)):
         made["note"] = notes
     if long:
         _put_details(made, obx, builder)
