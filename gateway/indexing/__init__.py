@@ -16,7 +16,7 @@ from gateway.indexing.parameters import PARAMETERS, As, Param, Type, parameters_
 from gateway.indexing.values import set_zone, zone
 
 #: Raised by one when the same table gives other rows than before.
-FORMAT = 3
+FORMAT = 4
 
 
 def fingerprint() -> str:

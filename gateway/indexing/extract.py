@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.indexing import keys, values
 from gateway.indexing.parameters import As, Param, Type, parameters_of
+from gateway.indexing.results import KINDS, results
 
 Rows = dict[str, list[tuple[Any, ...]]]
 _Read = Callable[[Any, Rows], bool]  # takes one value of the element; whether it holds anything
@@ -28,7 +29,7 @@ def extract(resource: dict[str, Any]) -> Rows:
     """
     kind = resource["resourceType"]
     rows: Rows = {"idx_resource": [], "idx_token": [], "idx_reference": [], "idx_date": [], "idx_string": [],
-                  "idx_quantity": [], "idx_term": []}
+                  "idx_quantity": [], "idx_result": [], "idx_term": []}
     present = 0
     compiled = _compiled(kind)
     for element, value in resource.items():
@@ -40,6 +41,8 @@ def extract(resource: dict[str, Any]) -> Rows:
                 continue
     if kind == "Patient":
         present |= _deceased(resource, rows)
+    elif kind in KINDS and owner(resource):
+        rows["idx_result"] += results(resource)
     for table in ("idx_token", "idx_reference", "idx_date", "idx_string"):
         if len(rows[table]) > 1:
             rows[table] = list(dict.fromkeys(rows[table]))

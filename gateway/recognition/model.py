@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from gateway.indexing import results
+
 
 class Kind(StrEnum):
     """What an earlier result is worth for an order."""
@@ -36,10 +38,10 @@ class Side(StrEnum):
 
 
 #: Flags of an earlier result, a bit each (`Candidate.flags`): what makes it advisory (step 7).
-FLAG_CRITICAL = 1  # an interpretation HH, LL or AA
-FLAG_HAEMOLYSIS = 2
-FLAG_REPEAT = 4  # "repeat advised"
-FLAG_IMAGES = 8  # images not available
+FLAG_CRITICAL = results.FLAG_CRITICAL  # an interpretation HH, LL or AA
+FLAG_HAEMOLYSIS = results.FLAG_HAEMOLYSIS
+FLAG_REPEAT = results.FLAG_REPEAT  # "repeat advised"
+FLAG_IMAGES = results.FLAG_IMAGES  # images not available
 FLAG_NAMES = {FLAG_CRITICAL: "FLAG_CRITICAL", FLAG_HAEMOLYSIS: "FLAG_HAEMOLYSIS", FLAG_REPEAT: "FLAG_REPEAT",
               FLAG_IMAGES: "FLAG_IMAGES"}
 
@@ -202,6 +204,7 @@ class LineBody:
     text: str = ""
     explained: bool | None = None
     refusal: str = ""  # of the reason: "yes", "no", "reviewed" (waits for a review)
+    fault: bool = False  # the reason is an availability fault of the issuers (Reason.availability)
     quoted: int = 0
     ordinal: int = 0  # decisions so far, revoked ones among them
     price: str = ""  # decimal, at the ordering hospital on the day of the decision
@@ -214,6 +217,13 @@ class LineBody:
     settled: str = ""  # id of the settlement run
     service_request: str = ""  # our ServiceRequest's id, and its status before it was revoked
     service_request_status: str = ""
+    viewers: list[str] = field(default_factory=list)  # doctors who opened a report, and who quoted it
+    quoters: list[str] = field(default_factory=list)
+    reviewed_by: str = ""
+    acted_at: int = 0  # of the last decision or revoking: the gateway's time, the client's (0: not said) and by whom
+    acted_client: int = 0
+    acted_by: str = ""
+    keys: dict[str, str] = field(default_factory=dict)  # keys of actions done → what was done, to know a replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +267,8 @@ class Checked:
     """The answer for one order line. ``line``: its id; "" where nothing was recorded.
 
     ``suppressed``: decided before for these results, so that nothing is shown again. ``interruptive``: the one
-    reminder of a signature that may interrupt holds this line. ``reasons``: codes to offer, ``verdict.reason`` first.
+    reminder of a signature that may interrupt holds this line. ``card``: uuid of the card that shows this line: all
+    lines of a signature with the same uuid are one card (RECOGNISABLE ones together, quiet ones together).
     """
 
     order: Order
@@ -269,6 +280,7 @@ class Checked:
     interruptive: bool = False
     suppressed: bool = False
     blocking: bool = False
+    card: str = ""
 
 
 @dataclass(frozen=True, slots=True)

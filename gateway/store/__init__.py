@@ -34,17 +34,25 @@ processes on one database):
     store.audit_rows(limit=100, before=None) -> list[AuditRow]
     store.unmapped(institution=None) -> list[UnmappedRow]
 
-    # recognition (`ledger.py`, `results.py`, `figures.py`); lines and events are written by ``write`` (Unit.ledger)
-    store.results(person, items, since) -> list[Result]        # one indexed look-up; newest first within an item
+    # recognition (`ledger.py`, `results.py`, `figures.py`); lines and events are written by ``write`` (Unit.ledger):
+    # CONFLICT, detail "moved", where a line is not of the version read; unit.kept holds the events as they were kept
+    store.results(person, items, since) -> list[Result]        # one indexed look-up; newest first within an item, those
+                                                               # of unknown time (0) too, last
     store.reports_of(pks, caller) -> dict[int, list[Row]]      # DiagnosticReports naming these Observations as result
-    store.person_of(national_digest_keys) -> int               # of `identity.national_keys`; 0: nobody carries one
+    store.person_of(national_keys) -> int                      # of `identity.national_keys`; 0: nobody, or several
     store.lines(ids) -> dict[str, Line]; store.lines_of(person, item=None, since=0) -> list[Line]   # newest first
     store.lines_of_card(uuid) -> list[Line]
     store.lines_where(institution=None, state=None, since=0, until=None, limit=100, after=None) -> list[Line]
+                                                               # made from since to before until, newest first;
+                                                               # after: id of the last one seen
     store.events(line=None, after=0, limit=1000) -> list[LedgerEvent]      # by seq
-    store.verify_events(progress=None) -> Verified             # the chain, and every line against its events
-    store.use_once(kind, value, expires) -> bool               # False: used before (a JWT's jti)
+    store.verify_events(progress=None, expect=None) -> Verified            # the chain, every line against its events
+    store.use_once(kind, value, expires) -> bool               # False: used before (a JWT's jti); expires in µs
     store.newest(resource_type) -> int                         # µs of the last change of this type; 0: none
+
+    # tables for `figures.py` (`schema.py`): figure (integer measures of a cell, columns MEASURES: change them as you
+    # need), counted (line.pk → what was counted), watermark in meta; ``store._call(work)`` runs work(transaction) in
+    # the writer; ``event.line`` is line.pk. Upserts: INSERT … ON CONFLICT (…) DO UPDATE SET n = figure.n + excluded.n
 
     store.objects -> Objects (put, adopt(file, key), get, range, open, size, delete, staging) over obstore
     store.secret(name) -> bytes                                # made once for a database: to sign cursors with

@@ -1,9 +1,10 @@
 """The search index as SQLAlchemy tables: rebuilt by `huren reindex`, never migrated.
 
 `gateway.indexing.extract` says the first columns of a row; the store adds ``person`` (0 for none) and ``pk`` of the
-resource, and to ``idx_resource`` also the number of its institution: ``bind`` does so. ``idx_term`` is the dictionary
-of codes, systems and units: its rows belong to no resource, are complete, and are only added (``ON CONFLICT
-DO NOTHING`` on ``id``); a process remembers the ids that it has seen committed, so that the steady state writes none.
+resource, and to ``idx_resource`` and ``idx_result`` also the number of its institution: ``bind`` does so. ``idx_term``
+is the dictionary of codes, systems and units: its rows belong to no resource, are complete, and are only added (``ON
+CONFLICT DO NOTHING`` on ``id``); a process remembers the ids that it has seen committed, so that the steady state
+writes none.
 """
 
 from __future__ import annotations
@@ -71,6 +72,13 @@ idx_string = _table("idx_string", _integer("param", Integer), Column("value", _B
                     Column("raw", Text, nullable=False), *_owner(), key=("param", "value", "person", "pk", "raw"))
 Index("idx_string_pk", idx_string.c.param, idx_string.c.person, idx_string.c.pk)
 
+#: What recognition asks: a person's results under an item by time, newest last; ``time``: milliseconds, 1 << 50 where
+#: none is said; the rest: `gateway.indexing.results`. So clustered, a person's results are a page or a few.
+idx_result = _table("idx_result", Column("item", _BINARY, nullable=False), _integer("time"),
+                    _integer("kind", SmallInteger), _integer("status", SmallInteger), _integer("flags", SmallInteger),
+                    _integer("side", SmallInteger), _integer("session"), *_owner(),
+                    _integer("institution", SmallInteger), key=("person", "item", "time", "pk"))
+
 #: ``hi`` is null where it equals ``lo``; ``unit``: a dictionary row's ``key``, null without one; ``n`` counts values.
 idx_quantity = _table("idx_quantity", _integer("param", Integer), Column("lo", Double, nullable=False),
                       Column("hi", Double), _integer("unit", null=True), _integer("n", Integer), *_owner(),
@@ -84,14 +92,16 @@ Index("idx_term_code", idx_term.c.param, idx_term.c.code, idx_term.c.system)
 Index("idx_term_system", idx_term.c.param, idx_term.c.system)
 
 #: The tables whose rows belong to a resource, in the order to write them.
-OF_RESOURCES = (idx_resource, idx_token, idx_reference, idx_date, idx_string, idx_quantity)
+OF_RESOURCES = (idx_resource, idx_token, idx_reference, idx_date, idx_string, idx_quantity, idx_result)
 
 
 def bind(rows: Rows, person: int, pk: int, institution: int) -> dict[str, list[tuple[Any, ...]]]:
     """Complete rows of a resource, in the order of the tables' columns; without ``idx_term``."""
     own = (person, pk)
     bound = {table.name: [row + own for row in found] for table in OF_RESOURCES if (found := rows[table.name])}
-    bound["idx_resource"] = [row + (institution,) for row in bound["idx_resource"]]
+    for name in ("idx_resource", "idx_result"):
+        if name in bound:
+            bound[name] = [row + (institution,) for row in bound[name]]
     return bound
 
 

@@ -6,15 +6,22 @@ a test upgrade a database of the version before. A step runs in the migration's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import sqlalchemy as sa
 
 from gateway.errors import Category, GatewayError
 from gateway.store import index_schema, schema
 
+
+def _recognition(connection: sa.Connection) -> None:
+    """Version 2: order lines, their events, and the figures over them."""
+    schema.metadata.create_all(connection, tables=schema.RECOGNITION)
+    _count(connection, ["line"])
+
+
 #: ``STEPS[n]`` brings version n + 1 to version n + 2. Version 1 is what `schema.py` first made.
-STEPS: list[Callable[[sa.Connection], None]] = []
+STEPS: list[Callable[[sa.Connection], None]] = [_recognition]
 
 _VERSION = "SELECT value FROM meta WHERE name = 'schema'"
 
@@ -63,9 +70,15 @@ def _create(connection: sa.Connection) -> None:
     index_schema.metadata.create_all(connection)
     if connection.dialect.name == "postgresql":
         schema.audit_metadata.create_all(connection)
-        for name in schema.COUNTERS:
-            connection.execute(sa.text(f"CREATE SEQUENCE IF NOT EXISTS seq_{name} AS bigint"))
-    else:
-        connection.execute(schema.counter.insert(), [{"name": name, "value": 1} for name in schema.COUNTERS])
+    _count(connection, schema.COUNTERS)
     connection.execute(schema.institution.insert(), {"number": 0, "slug": ""})
     connection.execute(schema.meta.insert(), {"name": "schema", "value": str(newest())})
+
+
+def _count(connection: sa.Connection, names: Iterable[str]) -> None:
+    """Counters that begin with 1."""
+    if connection.dialect.name == "postgresql":
+        for name in names:
+            connection.execute(sa.text(f"CREATE SEQUENCE IF NOT EXISTS seq_{name} AS bigint"))
+    else:
+        connection.execute(schema.counter.insert(), [{"name": name, "value": 1} for name in names])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.source import Resource, Unmapped
 
@@ -139,7 +139,9 @@ class Line:
 class LineChange:
     """A line as it becomes, and the events that made it so; ``line.version`` is the version that was read.
 
-    Each event is a JSON-able dict with at least ``kind``; the store adds ``seq``, ``at``, ``line`` and chains it.
+    Each event is a JSON-able dict with at least ``kind``; the store adds ``seq``, ``at``, ``line``, ``version`` (of the
+    line, as it becomes) and to the last one ``digest`` (of the line), and chains it. ``state`` in an event is the state
+    that the line has after it. A new line (version 0) needs an event; its ``created`` is kept where it is not 0.
     ``cards``: uuids of cards that show this line now (`Store.lines_of_card`).
     """
 
@@ -160,8 +162,26 @@ class LedgerEvent:
     hash: bytes
 
 
+class Problem(NamedTuple):
+    """What `Store.verify_events` found: an event or a line that is not as it was written."""
+
+    seq: int  # 0: not about one event
+    line: str  # "" : not about one line
+    sentence: str
+
+
 @dataclass(frozen=True, slots=True)
-class Result:
+class Verified:
+    """The outcome of `Store.verify_events`. ``head_seq`` and ``head_hash``: the newest event, to be noted elsewhere."""
+
+    events: int
+    lines: int
+    problems: list[Problem]
+    head_seq: int
+    head_hash: str  # hexadecimal
+
+
+class Result(NamedTuple):
     """A row of ``idx_result``: an earlier result of a person under a unified item (`recognition.model.Candidate`)."""
 
     item: str
@@ -179,6 +199,8 @@ class Result:
 class Unit:
     """What is written all or nothing: operations, the end of an inbound message, the study published, the audit row,
     and changes of order lines with their events (CONFLICT, detail ``moved``: a line is not of the version read).
+
+    ``kept``: the events of ``ledger`` as they were kept; `Store.write` sets it.
     """
 
     operations: list[Put | Delete] = field(default_factory=list)
@@ -186,6 +208,7 @@ class Unit:
     published_study: tuple[int, int] | None = None  # (study key, generation that was read)
     access: Access | None = None
     ledger: list[LineChange] = field(default_factory=list)
+    kept: list[LedgerEvent] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

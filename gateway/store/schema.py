@@ -16,7 +16,7 @@ meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("v
 #: SQLite's next numbers; PostgreSQL has sequences of the same names.
 counter = Table("counter", metadata, Column("name", Text, primary_key=True),
                 Column("value", BigInteger, nullable=False), sqlite_with_rowid=False)
-COUNTERS = ("resource", "person", "inbox", "study", "instance", "institution", "dictionary")
+COUNTERS = ("resource", "person", "inbox", "study", "instance", "institution", "dictionary", "line")
 
 institution = Table("institution", metadata, Column("number", SmallInteger, primary_key=True, autoincrement=False),
                     Column("slug", Text, nullable=False, unique=True))
@@ -169,6 +169,95 @@ client = Table(
     Column("revoked", BigInteger),
     sqlite_with_rowid=False,
 )
+
+# ------------------------------------------------------------------ recognition (since version 2)
+
+#: An order line as it stands; ``event`` says how it came there. ``id``: 16 bytes of its UUID; ``patient``: packed id of
+#: the Patient that it is about, whose person it follows; ``body``: JSON.
+line = Table(
+    "line", metadata,
+    Column("pk", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("person", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("dict", Integer, nullable=False),
+    Column("institution", SmallInteger, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("id", LargeBinary, nullable=False),
+    Column("patient", LargeBinary, nullable=False),
+    Column("item", Text, nullable=False),
+    Column("number", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("line_id", "id", unique=True),
+    Index("line_person", "person", "created"),
+    Index("line_state", "institution", "state", "created"),
+    Index("line_created", "created"),
+)
+#: The numbers of ``line.state``: append only.
+STATES = ("ordered", "reminded", "viewed", "recognised", "not_recognised")
+
+#: What happened to order lines, in one chain: ``hash`` is SHA-256 of the hash before it and the text. ``line``: its pk.
+#: ``seq`` has no gap. The other columns repeat what the text says. The head is in ``meta``: ``ledger``.
+event = Table(
+    "event", metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("line", BigInteger, nullable=False),
+    Column("dict", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("text", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Index("event_line", "line", "seq"),
+)
+
+#: The lines that a card showed. ``uuid``: 16 bytes.
+card = Table(
+    "card", metadata, Column("uuid", LargeBinary, primary_key=True),
+    Column("line", BigInteger, primary_key=True, autoincrement=False), sqlite_with_rowid=False)
+
+#: What may be used once until it expires (a JWT's ``jti``). ``key``: digest of kind and value.
+once = Table(
+    "once", metadata, Column("key", LargeBinary, primary_key=True), Column("expires", BigInteger, nullable=False),
+    Index("once_expires", "expires"), sqlite_with_rowid=False)
+
+#: What `gateway.store.figures` adds up for a cell, in the order of its columns.
+MEASURES = ("orders", "mapped", "reminded", "interruptive", "viewed", "decided", "recognised", "refused", "lawful",
+            "under_review", "faults", "explained", "billed", "skipped", "bypassed", "blocked", "reordered", "quoted",
+            "settled", "saved_cents", "fund_cents", "issued", "issued_decided", "issued_recognised", "issued_faults")
+#: Sums over order lines. ``span``: 0 day (``period``: days since 1970-01-01), 1 month (``period``: yyyymm);
+#: ``dim``: 0 all, then department, doctor, item, issuer, reason; ``value``: which of them, empty for all.
+figure = Table(
+    "figure", metadata,
+    Column("dim", SmallInteger, primary_key=True, autoincrement=False),
+    Column("institution", SmallInteger, primary_key=True, autoincrement=False),
+    Column("span", SmallInteger, primary_key=True, autoincrement=False),
+    Column("period", Integer, primary_key=True, autoincrement=False),
+    Column("value", Text, primary_key=True),
+    *(Column(name, BigInteger, nullable=False) for name in MEASURES),
+    sqlite_with_rowid=False,
+)
+
+#: What of a line is in the figures now, so that it can be taken out again. ``line``: its pk.
+counted = Table(
+    "counted", metadata,
+    Column("line", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False))
+
+#: How long stored messages took from received to visible: messages by upper bound in milliseconds. ``span`` and
+#: ``period`` as in ``figure``, of the day on which they were received.
+freshness = Table(
+    "freshness", metadata,
+    Column("institution", SmallInteger, primary_key=True, autoincrement=False),
+    Column("span", SmallInteger, primary_key=True, autoincrement=False),
+    Column("period", Integer, primary_key=True, autoincrement=False),
+    Column("bound", Integer, primary_key=True, autoincrement=False),
+    Column("messages", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: The tables of version 2.
+RECOGNITION = (line, event, card, once, figure, freshness, counted)
 
 #: Who did what to whose data. On SQLite a database file of its own. ``persons``: numbers, comma-separated.
 audit_metadata = MetaData()

@@ -18,7 +18,7 @@ from gateway import indexing
 from gateway.caller import Caller
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
-from gateway.store import audit, clients, inbox, migrations, reindexing, studies, types
+from gateway.store import audit, clients, inbox, ledger, migrations, persons, reindexing, results, studies, types
 from gateway.store.codec import Codec
 from gateway.store.database import Database, Reader, Transaction, busy
 from gateway.store.model import (
@@ -29,7 +29,10 @@ from gateway.store.model import (
     Inbound,
     InboxRow,
     Instance,
+    LedgerEvent,
+    Line,
     Put,
+    Result,
     Row,
     Settlement,
     Unit,
@@ -107,10 +110,12 @@ class Store:
         self._clock = 0
         self._lock = threading.Lock()
         self.codec = Codec(self._dictionary, self._newest_dictionary, self._add_dictionary)
+        self._lines = ledger.Lines(self.codec, self._slug)
         self._audit = audit.Audit(database)
         self._writer = Writer(database, {"record": self._work_record, "study": self._work_studies,
                                          "unit": self._work_units, "refuse": self._work_refused,
-                                         "call": self._work_calls}, self._committed, self._before)
+                                         "once": self._work_once, "call": self._work_calls},
+                              self._committed, self._before)
         with database.read() as reader:
             self._load_institutions(reader)
 
@@ -133,8 +138,9 @@ class Store:
         return put
 
     def write(self, unit: Unit, caller: Caller) -> list[Written]:
-        """All or nothing. CONFLICT (detail ``precondition`` or ``older``), FORBIDDEN, BUSY."""
-        return self._writer.submit("unit", task(unit, caller, self.codec), 1 + len(unit.operations))
+        """All or nothing. CONFLICT (detail ``precondition``, ``older`` or ``moved``), FORBIDDEN, BUSY."""
+        return self._writer.submit("unit", task(unit, caller, self.codec),
+                                   1 + len(unit.operations) + len(unit.ledger))
 
     def settle_refused(self, settlement: Settlement) -> None:
         """Put an inbound message into quarantine, with its receipt."""
@@ -157,10 +163,14 @@ class Store:
         units = Units(transaction, self.codec, self._institution, self._now, self._seen)
         tasks: list[Task] = [job.value for job in jobs]
         units.load(tasks)
+        lines = ledger.Ledger(transaction, self.codec, self._institution, self._now)
+        lines.load(line for task in tasks for line in task.lines)
         accepted = []
         for job in jobs:
             try:
+                lines.check(job.value.lines)
                 job.result = units.decide(job.value)
+                lines.accept(job.value.unit, job.value.lines)
                 accepted.append(job.value)
             except GatewayError as error:
                 job.error = error
@@ -168,6 +178,10 @@ class Store:
         inbox.settle(transaction, [t.unit.settlement for t in accepted if t.unit.settlement],
                      lambda slug: self._institution(transaction, slug), self._now)
         studies.published(transaction, [t.unit.published_study for t in accepted if t.unit.published_study])
+        shown = lines.write()
+        for done in accepted:
+            if more := shown.get(id(done.unit)):
+                done.persons = tuple(sorted(more.union(done.persons)))
         if self._database.one_audit:
             transaction.insert("audit", audit.COLUMNS, [audit.row(t.unit.access, self._now, t.persons)
                                                         for t in accepted if t.unit.access])
@@ -175,6 +189,10 @@ class Store:
     def _work_refused(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
         inbox.settle(transaction, [job.value for job in jobs], lambda slug: self._institution(transaction, slug),
                      self._now)
+
+    def _work_once(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
+        for job, done in zip(jobs, ledger.use_once(transaction, [job.value for job in jobs], self._now), strict=True):
+            job.result = done
 
     @staticmethod
     def _work_calls(transaction: Transaction, jobs: Sequence[Job]) -> None:
@@ -287,6 +305,69 @@ class Store:
 
     def _visible(self, row: tuple[Any, ...], only: str | None) -> bool:
         return only is None or row[5] == self._number(only)
+
+    # ---------------------------------------------------------------- recognition
+
+    def results(self, person: int, items: Iterable[str], since: int) -> list[Result]:
+        """A person's results under these items since a time in µs (0: all), and those of unknown time.
+
+        By item, then newest first, unknown last. BUSY while the index is rebuilt: a result would be missed.
+        """
+        self._require_index()
+        with self._database.read() as reader:
+            return results.find(reader, self._slug, person, items, since)
+
+    def reports_of(self, pks: Iterable[int], caller: Caller) -> dict[int, list[Row]]:
+        """The DiagnosticReports that each Observation stands in; a DiagnosticReport is its own."""
+        self._require_index()
+        with self._database.read() as reader:
+            found = results.reports(reader, list(pks))
+        return {pk: shown for pk, rows in found.items() if (shown := self._current(rows, caller))}
+
+    def person_of(self, national_keys: Iterable[str]) -> int:
+        """The person who carries one of these keys (`gateway.identity.national_keys`); 0: nobody, or several do."""
+        with self._database.read() as reader:
+            found = reader.among("SELECT p.person FROM person_key k JOIN patient_person p ON p.patient = k.patient "
+                                 "WHERE k.key IN ?*", [persons.digest(key) for key in national_keys])
+        carriers = {person for person, in found}
+        return carriers.pop() if len(carriers) == 1 else 0
+
+    def lines(self, ids: Iterable[str]) -> dict[str, Line]:
+        """Order lines by id; those that are not there are left out."""
+        with self._database.read() as reader:
+            return self._lines.by_id(reader, ids)
+
+    def lines_of(self, person: int, item: str | None = None, since: int = 0) -> list[Line]:
+        """A person's order lines that were made since a time in µs, newest first."""
+        with self._database.read() as reader:
+            return self._lines.of_person(reader, person, item, since)
+
+    def lines_of_card(self, uuid: str) -> list[Line]:
+        """The order lines that a card showed."""
+        with self._database.read() as reader:
+            return self._lines.of_card(reader, uuid)
+
+    def lines_where(self, institution: str | None = None, state: str | None = None, since: int = 0,
+                    until: int | None = None, limit: int = 100, after: str | None = None) -> list[Line]:
+        """Order lines made from ``since`` to before ``until``, newest first; ``after``: id of the last one seen."""
+        number = None if institution is None else self._number(institution)
+        with self._database.read() as reader:
+            return self._lines.where(reader, number, state, since, until, limit, after)
+
+    def events(self, line: str | None = None, after: int = 0, limit: int = 1000) -> list[LedgerEvent]:
+        """Events after a number, in their order; of one line or of all."""
+        with self._database.read() as reader:
+            return self._lines.events(reader, line, after, limit)
+
+    def use_once(self, kind: str, value: str, expires: int) -> bool:
+        """Whether this value was not used before, in any process; it is now, until ``expires`` (µs)."""
+        return self._writer.submit("once", (persons.digest(f"{kind}\0{value}"), expires))
+
+    def newest(self, resource_type: str) -> int:
+        """When a resource of this type last changed, in µs; 0: there is none."""
+        with self._database.read() as reader:
+            row = reader.one("SELECT max(updated) FROM resource WHERE type = ?", (types.number_of(resource_type),))
+        return row[0] or 0 if row else 0
 
     # ---------------------------------------------------------------- inbox, studies
 

@@ -11,7 +11,7 @@ from gateway.caller import Caller
 from gateway.errors import Category, GatewayError
 from gateway.fhir.resource import tail
 from gateway.identity import national_keys
-from gateway.store import index_schema, persons, types
+from gateway.store import index_schema, ledger, persons, types
 from gateway.store.codec import Codec
 from gateway.store.database import Retry, Transaction
 from gateway.store.index import Pending, Rows, resource_of, rows_of
@@ -77,6 +77,7 @@ class Task:
     caller: Caller
     keys: list[bytes]
     prepared: list[Prepared | None]
+    lines: list[ledger.Prepared]
     persons: tuple[int, ...] = ()
 
 
@@ -92,7 +93,7 @@ def task(unit: Unit, caller: Caller, codec: Codec) -> Task:
         else:
             prepared.append(None)
             keys.append(types.key(operation.resource_type, operation.id))
-    return Task(unit, caller, keys, prepared)
+    return Task(unit, caller, keys, prepared, ledger.prepare(unit.ledger, codec) if unit.ledger else [])
 
 
 @dataclass(slots=True)
@@ -325,6 +326,7 @@ def move(transaction: Transaction, codec: Codec, index: Pending, seen: set[int],
                              index_schema.bind(rows, after, pk, institution))
                 found.append((after, pk))
     transaction.many("UPDATE resource SET person = ? WHERE pk = ?", sorted(found, key=lambda row: row[1]))
+    ledger.move(transaction, moves)
 
 
 def _stored(head: _Head | None) -> _Head | None:

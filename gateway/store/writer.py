@@ -16,6 +16,9 @@ log = logging.getLogger("huren.store")
 #: Weight of what one transaction takes at most; a resource weighs 1. More would make the first wait for the last.
 MOST = 4000
 _RETRIES = 40
+#: Kinds of job that need no sync. A message that is recorded and no more was not acknowledged: its sender has it still
+#: when the power fails. What may be used once expires soon.
+_LIGHT = frozenset(("record", "once"))
 #: Seconds without a job after which the database may put its house in order.
 REST = 0.5
 
@@ -130,8 +133,7 @@ class Writer:
 
     def _transact(self, jobs: list[Job]) -> None:
         exclusive = False
-        # A message that is recorded and no more was not acknowledged: its sender has it still when the power fails.
-        durable = any(job.kind != "record" for job in jobs)
+        durable = any(job.kind not in _LIGHT for job in jobs)
         for attempt in range(_RETRIES):
             for job in jobs:
                 job.result = job.error = None

@@ -1,0 +1,299 @@
+"""Order lines and the events that made them what they are: one chain of hashes over all events of a database.
+
+A line changes together with its events and with the FHIR resources of the same unit. Versions are checked like those of
+resources: before, in memory; and once more by the statement that writes. The chain is appended to at the end of a
+transaction, under a lock, so that its events are in the order of commits and their numbers have no gap.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from gateway.errors import Category, GatewayError
+from gateway.store import schema, types
+from gateway.store.codec import Codec
+from gateway.store.database import Reader, Retry, Transaction
+from gateway.store.model import LedgerEvent, Line, LineChange, Unit
+
+#: The hash before the first event.
+GENESIS = bytes(32)
+_STATE = {name: number for number, name in enumerate(schema.STATES)}
+_LOCK = b"ledger"
+_HEAD = "SELECT value FROM meta WHERE name = 'ledger'"
+_SET_HEAD = ("INSERT INTO meta (name, value) VALUES ('ledger', ?) "
+             "ON CONFLICT (name) DO UPDATE SET value = excluded.value")
+_STORED = "SELECT id, pk, version, person, patient FROM line WHERE id IN ?*"
+_PERSONS = "SELECT patient, person FROM patient_person WHERE patient IN ?*"
+_LINE = ("pk", "person", "created", "updated", "version", "dict", "institution", "state", "id", "patient", "item",
+         "number", "body")
+# Only what changes: SQLite writes the entries of an index anew whose column is named here.
+_UPDATE = ("UPDATE line SET updated = ?, version = ?, dict = ?, state = ?, item = ?, body = ? "
+           "WHERE pk = ? AND version = ?")
+_OTHER_PATIENT = "UPDATE line SET person = ?, patient = ? WHERE pk = ?"
+_EVENT = ("seq", "at", "line", "dict", "kind", "text", "hash")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest event: its number, hash and time."""
+
+    seq: int = 0
+    hash: bytes = GENESIS
+    at: int = 0
+
+
+def head(reader: Reader) -> Head:
+    """The head of the chain as the database keeps it, beside the events."""
+    row = reader.one(_HEAD)
+    if row is None:
+        return Head()
+    seq, digest, at = row[0].split(":")
+    return Head(int(seq), bytes.fromhex(digest), int(at))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What can be made of a LineChange without the database."""
+
+    change: LineChange
+    id: bytes
+    state: int
+    patient: bytes  # packed; empty: none
+    dict: int
+    body: bytes
+    digest: str  # of all that the line says
+    cards: tuple[bytes, ...]
+
+
+def prepare(changes: Iterable[LineChange], codec: Codec) -> list[Prepared]:
+    """The changes of a unit, made ready in the caller's thread. INVALID: they break the ledger's rules."""
+    prepared = []
+    for change in changes:
+        line = change.line
+        if line.state not in _STATE:
+            raise GatewayError(Category.INVALID, "an order line has no such state", "line.state")
+        if not line.version and not change.events:
+            raise GatewayError(Category.INVALID, "a new order line needs the event that made it", "line")
+        content = orjson.dumps(line.body)
+        orjson.dumps(change.events)  # what is not JSON fails here, and not in the transaction of others
+        number, body = codec.compress("line", content)
+        patient = line.body.get("patient") or ""
+        prepared.append(Prepared(change, uuid.UUID(line.id).bytes, _STATE[line.state],
+                                 types.pack(patient) if patient else b"", number, body, digest_of(line, content),
+                                 tuple(uuid.UUID(card).bytes for card in change.cards)))
+    if len({one.id for one in prepared}) < len(prepared):
+        raise GatewayError(Category.INVALID, "an order line changes once in a unit", "line")
+    return prepared
+
+
+def digest_of(line: Line, body: bytes) -> str:
+    """What the last event of a change says of the line, so that a line changed by hand shows."""
+    head = orjson.dumps([line.institution, line.number, line.item, line.state])
+    return sha256(head + body).hexdigest()[:32]
+
+
+@dataclass(slots=True)
+class _Line:
+    """A line as stored, and as this transaction will store it."""
+
+    pk: int = 0  # 0: not yet given
+    stored: int = 0  # version
+    version: int = 0
+    person: int = 0
+    patient: bytes = b""
+    newest: Prepared | None = None
+
+
+class Ledger:
+    """One transaction's changes: ``load``, then ``check`` and ``accept`` each unit, ``write``."""
+
+    def __init__(self, transaction: Transaction, codec: Codec, institution: Callable[[Transaction, str], int],
+                 now: int) -> None:
+        self._transaction, self._codec, self._institution, self._now = transaction, codec, institution, now
+        self._lines: dict[bytes, _Line] = {}
+        self._accepted: list[tuple[Unit, list[Prepared]]] = []
+
+    def load(self, changes: Iterable[Prepared]) -> None:
+        """Read what is stored of every line that is named."""
+        wanted = sorted({change.id for change in changes})
+        self._lines = {key: _Line() for key in wanted}
+        for key, pk, version, person, patient in self._transaction.among(_STORED, wanted):
+            self._lines[bytes(key)] = _Line(pk, version, version, person, bytes(patient))
+
+    def check(self, changes: Iterable[Prepared]) -> None:
+        """CONFLICT, detail ``moved``: a line is not of the version that was read."""
+        if any(self._lines[change.id].version != change.change.line.version for change in changes):
+            raise GatewayError(Category.CONFLICT, "the order line has changed meanwhile; read it again", "line",
+                               detail="moved")
+
+    def accept(self, unit: Unit, changes: list[Prepared]) -> None:
+        """The unit will be written."""
+        if changes:
+            for change in changes:
+                line = self._lines[change.id]
+                line.version, line.newest = line.version + 1, change
+            self._accepted.append((unit, changes))
+
+    def write(self) -> dict[int, set[int]]:
+        """Write what was accepted; the persons of each unit's lines, by ``id(unit)``."""
+        if not self._accepted:
+            return {}
+        self._find_persons()
+        self._write_lines()
+        self._transaction.insert("card", ("uuid", "line"), sorted({
+            (card, self._lines[change.id].pk) for _, changes in self._accepted for change in changes
+            for card in change.cards}), ignore=True)
+        self._append()
+        return {id(unit): {person for change in changes if (person := self._lines[change.id].person)}
+                for unit, changes in self._accepted}
+
+    def _find_persons(self) -> None:
+        """A line follows its Patient: whoever read the person before a merge may be late."""
+        patients = sorted({line.newest.patient for line in self._lines.values()
+                           if line.newest and (not line.pk or line.newest.patient != line.patient)} - {b""})
+        found = {bytes(patient): person for patient, person in self._transaction.among(_PERSONS, patients)}
+        moved = []
+        for line in self._lines.values():
+            if (new := line.newest) is None or line.pk and new.patient and new.patient == line.patient:
+                continue
+            person = found.get(new.patient, new.change.line.person)
+            if line.pk and (person, new.patient) != (line.person, line.patient):
+                moved.append((person, new.patient, line.pk))
+            line.person, line.patient = person, new.patient
+        self._transaction.many(_OTHER_PATIENT, sorted(moved, key=lambda row: row[2]))
+
+    def _write_lines(self) -> None:
+        changed = [(key, line, line.newest) for key, line in self._lines.items() if line.newest is not None]
+        rows = sorted(((self._now, line.version, new.dict, new.state, new.change.line.item, new.body, line.pk,
+                        line.stored) for _, line, new in changed if line.pk), key=lambda row: row[6])
+        if self._transaction.many(_UPDATE, rows) != len(rows):
+            raise Retry  # another process wrote a version in between
+        new_lines = [(key, line, new) for key, line, new in changed if not line.pk]
+        if not new_lines:
+            return
+        for (_, line, _), pk in zip(new_lines, self._transaction.next("line", len(new_lines)), strict=True):
+            line.pk = pk
+        self._transaction.insert("line", _LINE, sorted((
+            (line.pk, line.person, new.change.line.created or self._now, self._now, line.version, new.dict,
+             self._institution(self._transaction, new.change.line.institution), new.state, key, new.patient,
+             new.change.line.item, new.change.line.number, new.body) for key, line, new in new_lines),
+            key=lambda row: row[8]))  # unique keys are taken in one order by all
+
+    def _append(self) -> None:
+        """Last of all that a transaction locks: whoever waits here holds nothing that the other wants."""
+        self._transaction.lock([_LOCK])
+        last = head(self._transaction)
+        seq, before, at = last.seq, last.hash, max(last.at, self._now)
+        rows = []
+        versions = {key: line.stored for key, line in self._lines.items()}
+        for unit, changes in self._accepted:
+            unit.kept = []
+            for change in changes:
+                versions[change.id] += 1
+                pk, name = self._lines[change.id].pk, change.change.line.id
+                events = change.change.events
+                for ordinal, event in enumerate(events, 1):
+                    seq += 1
+                    said = {**event, "seq": seq, "at": at, "line": name, "version": versions[change.id]}
+                    if ordinal == len(events):
+                        said["digest"] = change.digest
+                    text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+                    before = sha256(before + text).digest()
+                    number, body = self._codec.compress("event", text)
+                    rows.append((seq, at, pk, number, event["kind"], body, before))
+                    unit.kept.append(LedgerEvent(seq, at, name, event["kind"], text.decode(), before))
+        if rows:
+            self._transaction.insert("event", _EVENT, rows)
+            self._transaction.run(_SET_HEAD, (f"{seq}:{before.hex()}:{at}",))
+
+
+def move(transaction: Transaction, moves: dict[bytes, tuple[int, int]]) -> None:
+    """Point the lines of each Patient in ``moves`` from the former person to the new."""
+    transaction.many("UPDATE line SET person = ? WHERE person = ? AND patient = ?",
+                     [(after, before, patient) for patient, (before, after) in sorted(moves.items())])
+
+
+# ------------------------------------------------------------------ reading
+
+_READ = ("SELECT pk, id, institution, number, person, item, state, version, created, updated, dict, body "
+         "FROM line WHERE ")
+_ORDER = " ORDER BY created DESC, pk DESC"
+
+
+class Lines:
+    """Reads lines and events."""
+
+    def __init__(self, codec: Codec, slug: Callable[[int], str]) -> None:
+        self._codec, self._slug = codec, slug
+
+    def by_id(self, reader: Reader, ids: Iterable[str]) -> dict[str, Line]:
+        """Those that are there."""
+        keys = [uuid.UUID(id).bytes for id in dict.fromkeys(ids)]
+        return {line.id: line for row in reader.among(_READ + "id IN ?*", keys) for line in (self._line(row),)}
+
+    def of_person(self, reader: Reader, person: int, item: str | None, since: int) -> list[Line]:
+        """Newest first."""
+        only, values = (" AND item = ?", (person, since, item)) if item is not None else ("", (person, since))
+        return [self._line(row) for row in
+                reader.all(f"{_READ}person = ? AND created >= ?{only}{_ORDER}", values)]
+
+    def of_card(self, reader: Reader, card: str) -> list[Line]:
+        """In the order in which they were made."""
+        return [self._line(row) for row in reader.all(
+            f"{_READ}pk IN (SELECT line FROM card WHERE uuid = ?) ORDER BY pk", (uuid.UUID(card).bytes,))]
+
+    def where(self, reader: Reader, institution: int | None, state: str | None, since: int, until: int | None,
+              limit: int, after: str | None) -> list[Line]:
+        """Newest first; ``until`` is excluded; ``after``: the id of the last line seen."""
+        created, pk = until if until is not None else 1 << 62, 0
+        if after is not None:
+            row = reader.one("SELECT created, pk FROM line WHERE id = ?", (uuid.UUID(after).bytes,))
+            if row is None:
+                raise GatewayError(Category.NOT_FOUND, "there is no such order line to go on after", "after")
+            created, pk = row
+        page = f"created >= ? AND (created < ? OR created = ? AND pk < ?){_ORDER} LIMIT ?"
+        span = (since, created, created, pk, limit)
+        states = list(_STATE.values()) if state is None else [_STATE[state]] if state in _STATE else []
+        if institution is not None:  # the index is by state: a page of each, then the newest of all
+            rows = [row for number in states for row in reader.all(
+                f"{_READ}institution = ? AND state = ? AND {page}", (institution, number, *span))]
+        elif state is None:
+            rows = reader.all(_READ + page, span)
+        else:
+            rows = [row for number in states for row in reader.all(f"{_READ}state = ? AND {page}", (number, *span))]
+        rows.sort(key=lambda row: (row[8], row[0]), reverse=True)
+        return [self._line(row) for row in rows[:limit]]
+
+    def events(self, reader: Reader, line: str | None, after: int, limit: int) -> list[LedgerEvent]:
+        """By number."""
+        only, values = ("", (after, limit)) if line is None else \
+            ("AND e.line = (SELECT pk FROM line WHERE id = ?) ", (after, uuid.UUID(line).bytes, limit))
+        found = reader.all("SELECT e.seq, e.at, l.id, e.kind, e.dict, e.text, e.hash FROM event e "
+                           f"LEFT JOIN line l ON l.pk = e.line WHERE e.seq > ? {only}ORDER BY e.seq LIMIT ?",
+                           values)
+        return [LedgerEvent(seq, at, str(uuid.UUID(bytes=bytes(id))) if id else "", kind,
+                            self._codec.decompress(number, bytes(text)).decode(), bytes(digest))
+                for seq, at, id, kind, number, text, digest in found]
+
+    def _line(self, row: Sequence[Any]) -> Line:
+        _, id, institution, number, person, item, state, version, created, updated, dictionary, body = row
+        return Line(str(uuid.UUID(bytes=bytes(id))), self._slug(institution), number, person, item,
+                    schema.STATES[state], version, created, updated,
+                    orjson.loads(self._codec.decompress(dictionary, bytes(body))))
+
+
+# ------------------------------------------------------------------ once
+
+_ONCE = ("INSERT INTO once (key, expires) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET expires = excluded.expires "
+         "WHERE once.expires < ?")
+
+
+def use_once(transaction: Transaction, uses: Sequence[tuple[bytes, int]], now: int) -> list[bool]:
+    """Whether each may be used: it never was, or what was used has expired since."""
+    return [transaction.run(_ONCE, (key, expires, now)) == 1 for key, expires in uses]
