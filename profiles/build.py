@@ -26,7 +26,7 @@ LOINC = "http://loinc.org"
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 
 #: Raise with every change of the tables; consumers pin it, and verdicts of recognition cite it.
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 DATE = "2026-11-22"
 
 #: The notice that LOINC's licence (https://loinc.org/license) prescribes, word for word.
@@ -93,6 +93,7 @@ class CatalogueError(Exception):
 def resources(folder: Path) -> dict[str, Resource]:
     """File name → resource, for everything that the tables make."""
     items, panels, edges = (_rows(folder / name) for name in ("items.tsv", "panels.tsv", "coverage-edges.tsv"))
+    _add_core(panels, _rows(Path(__file__).parent / "recognition" / "panel-core.tsv"))
     _check_items(items)
     _check_panels(items, panels)
     _check_edges(items, edges)
@@ -149,11 +150,21 @@ def _check_panels(items: list[Row], panels: list[Row]) -> None:
         for member in members:
             _require(member in of_item, "panels.tsv", line, f"{member} is not an item")
             _require(row["panel_code"] in of_item[member], "panels.tsv", line, f"items.tsv does not put {member} here")
+        for member in filter(None, row["core"].split(";")):
+            _require(member in members, "panels.tsv", line, f"the core member {member} of {row['panel_code']} is none")
     listed = {(row["panel_code"], member) for row in panels for member in row["members"].split(";")}
     for line, row in enumerate(items, 2):
         for panel in of_item[row["unified_code"]]:
             _require(panel in known and (panel, row["unified_code"]) in listed, "items.tsv", line,
                      f"panels.tsv does not list this item under {panel}")
+
+
+def _add_core(panels: list[Row], rows: list[Row]) -> None:
+    """Core members and function tests, which the editors of the catalogue have not taken into ``panels.tsv`` yet."""
+    known = {row["panel_code"]: row for row in rows}
+    for panel in panels:
+        for column in ("core", "same_session"):
+            panel[column] = panel.get(column) or known.get(panel["panel_code"], {}).get(column, "")
 
 
 def _check_edges(items: list[Row], edges: list[Row]) -> None:
@@ -222,16 +233,25 @@ def _item_system(items: list[Row]) -> Resource:
 
 
 def _panel_system(panels: list[Row]) -> Resource:
-    member = {"code": "member", "uri": f"{PANELS}#member", "type": "Coding",
-              "description": "An item of the panel; the order is that of the report."}
+    properties = [{"code": code, "uri": f"{PANELS}#{code}", "description": description, "type": kind}
+                  for code, description, kind in (
+                      ("member", "An item of the panel; the order is that of the report.", "Coding"),
+                      ("core", "A member without which an earlier panel does not cover the order; none: all are.",
+                       "Coding"),
+                      ("same-session", "A function test: its members count only from one encounter.", "boolean"))]
+
+    def values(row: Row) -> list[Resource]:
+        coded = [{"code": code, "valueCoding": {"system": ITEMS, "code": item}}
+                 for code, column in (("member", "members"), ("core", "core"))
+                 for item in row[column].split(";") if item]
+        return [*coded, {"code": "same-session", "valueBoolean": True}] if row["same_session"] == "Y" else coded
+
     return _head(
         "CodeSystem", "recognition-panel", "RecognitionPanel", "Order panels",
         "Panels that are ordered as one and the unified items that they contain.", language="zh-CN",
         caseSensitive=True, valueSet=f"{BASE}/ValueSet/recognition-panel", compositional=False, versionNeeded=False,
-        content="complete", count=len(panels), property=[member],
-        concept=[{"code": row["panel_code"], **_names(row),
-                  "property": [{"code": "member", "valueCoding": {"system": ITEMS, "code": code}}
-                               for code in row["members"].split(";")]} for row in panels])
+        content="complete", count=len(panels), property=properties,
+        concept=[{"code": row["panel_code"], **_names(row), "property": values(row)} for row in panels])
 
 
 def _categories(items: list[Row]) -> Resource:

@@ -43,12 +43,18 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """An order panel and the items that it contains, in the order of its report."""
+    """An order panel and the items that it contains, in the order of its report.
+
+    ``core``: the members without which an earlier panel does not cover the order; empty: all of them.
+    ``same_session``: a function test, whose members count only when they were taken in one encounter.
+    """
 
     code: str
     name_zh: str
     name_en: str
     members: tuple[str, ...]
+    core: tuple[str, ...] = ()
+    same_session: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,5 +166,6 @@ def _item(concept: Mapping[str, Any], loinc: str) -> Item:
 
 
 def _panel(concept: Mapping[str, Any]) -> Panel:
-    return Panel(concept["code"], concept["display"], _english(concept),
-                 tuple(_properties(concept).get("member", ())))
+    got = _properties(concept)
+    return Panel(concept["code"], concept["display"], _english(concept), tuple(got.get("member", ())),
+                 tuple(got.get("core", ())), got.get("same-session", [False])[0])
