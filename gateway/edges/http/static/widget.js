@@ -1,6 +1,6 @@
 // <huren-recognition>: reminds of another hospital's result, shows it, takes the decision. Manual: gateway/edges/README.md
 const TEXTS = {
-  reminder: ["其他医院已有结果", "Another hospital has this result"], more: ["另有 {} 项医嘱", "and {} more orders"],
+  reminder: ["其他医院已有结果", "Another hospital has this result"], more: ["另有 {} 项医嘱", "and {} more"],
   open: ["查看并决定", "View and decide"], later: ["稍后", "Later"], close: ["关闭", "Close"], retry: ["重试", "Try again"],
   quiet: ["{} 项外院结果可供参考", "{} results elsewhere to consider"], order: ["本次医嘱", "Your order"],
   result: ["外院结果", "The earlier result"], recognise: ["互认此结果", "Recognise"], refuse: ["不互认…", "Do not recognise…"],
@@ -53,8 +53,7 @@ header p { margin:2px 0 0; color:var(--soft); } .x { border:0; font-size:1.25em;
 dl { margin:8px 0 0; } dt { color:var(--soft); font-size:.85em; } dd { margin:0 0 6px; overflow-wrap:anywhere; }
 article + article { border-top:1px solid var(--line); margin-top:16px; padding-top:16px; }
 table { width:100%; border-collapse:collapse; margin:6px 0; } th { text-align:left; font-weight:400; color:var(--soft); font-size:.85em; } th, td { padding:5px 10px 5px 0; border-bottom:1px solid var(--line); vertical-align:middle; } td:first-child { overflow-wrap:anywhere; }
-.n { text-align:right; white-space:nowrap; font-variant-numeric:tabular-nums; } .f { white-space:nowrap; font-size:.875em; font-weight:600; }
-.up { color:var(--high); } .down { color:var(--low); } .odd { color:var(--high); } tr.hit td:first-child { box-shadow:inset 3px 0 var(--accent); padding-left:10px; }
+.n { text-align:right; white-space:nowrap; font-variant-numeric:tabular-nums; } .f { margin-right:8px; font-size:.875em; font-weight:600; color:var(--high); } .f.down { color:var(--low); } tr.hit td:first-child { box-shadow:inset 3px 0 var(--accent); padding-left:10px; }
 svg { width:72px; height:22px; vertical-align:middle; overflow:visible; } polyline { fill:none; stroke:var(--accent); stroke-width:1.6; } circle { fill:var(--accent); } .t { font-size:.8em; color:var(--soft); white-space:nowrap; }
 .text { white-space:pre-line; overflow-wrap:anywhere; margin:8px 0; } .text b { display:block; color:var(--soft); font-weight:500; font-size:.875em; }
 .thumbs { display:flex; flex-wrap:wrap; gap:8px; align-items:center; margin:8px 0; } canvas { width:92px; height:92px; object-fit:contain; background:#000; border-radius:8px; display:block; } .thumbs a { border-radius:8px; } .thumbs a.b { align-self:center; }
@@ -64,7 +63,8 @@ footer { border-top:1px solid var(--line); padding:12px 20px; display:flex; flex
 .why { padding:12px 20px; border-top:1px solid var(--line); overflow:auto; max-height:55%; flex:none; } .why h3 { margin-bottom:4px; } .told { display:flex; gap:8px; align-items:center; min-height:40px; } .told input { width:20px; height:20px; accent-color:var(--accent); }
 .why ul { list-style:none; margin:4px 0 0; padding:0; display:grid; gap:6px; } .why li button { width:100%; text-align:left; white-space:normal; color:var(--ink); } .why li button[aria-expanded=true], .why li button.first { border-color:var(--accent); background:var(--tint); }
 .why li div { display:flex; gap:8px; margin-top:6px; } textarea { flex:1; font:inherit; color:inherit; background:var(--card); border:1px solid var(--soft); border-radius:10px; padding:8px; min-height:40px; min-width:0; }
-@media (max-width:700px) { .corner { right:12px; bottom:12px; } dialog { width:100vw; height:100dvh; max-height:none; border:0; border-radius:0; margin:0; } .sides { display:block; } .mine { border-right:0; border-bottom:1px solid var(--line); } .mine dl { display:grid; grid-template-columns:auto 1fr; gap:0 12px; } dd { margin:0; } header, footer, .why, .banner, .sides > * { padding-left:14px; padding-right:14px; } footer > button { flex:1; } footer .hint { display:none; } .r { display:none; } }
+@media (max-width:700px) { .corner { right:12px; bottom:12px; } dialog { width:100vw; height:100dvh; max-height:none; border:0; border-radius:0; margin:0; } .sides { display:block; } .mine { border-right:0; border-bottom:1px solid var(--line); } .mine dl { display:grid; grid-template-columns:auto 1fr; gap:0 12px; } dd { margin:0; } header, footer, .why, .banner, .sides > * { padding-left:14px; padding-right:14px; } footer > button { flex:1; } footer .hint { display:none; } .r { display:none; } .f { display:block; margin:0; } svg { width:56px; } }
+.sides:focus-visible { outline-offset:-3px; }
 @media (prefers-reduced-motion:reduce) { * { animation:none !important; transition:none !important; } }`;
 
 const SVG = new Set(["svg", "polyline", "circle", "title"]);
@@ -230,7 +230,7 @@ class HurenRecognition extends HTMLElement {
       if (run !== this.#run) return;
       this.#detail = detail;
       this.#stage.busy = "";
-      this.#draw("[data-do=recognise], [data-do=revoke], [data-do=close]");
+      this.#draw(".sides");
       this.#pictures(detail, run);
       if (PENDING.includes(detail.state)) await this.#view();
     } catch (problem) {
@@ -285,7 +285,7 @@ class HurenRecognition extends HTMLElement {
       if (!PENDING.includes(detail.state)) this.#lines.delete(mine);
     } catch { this.#stage.bad = this.#t("conflict"); }
     this.#tell("huren-conflict", { line: mine, state: this.#detail.state });
-    this.#draw("[data-do=close], [data-do=revoke]");
+    this.#draw("[data-do=revoke]");
   }
   #fail(problem, retry) {
     this.#stage.busy = "";
@@ -311,7 +311,7 @@ class HurenRecognition extends HTMLElement {
     this.#queue.forEach(line => this.#seen.add(line));
     this.#paint();
     const back = this.#back;
-    (back?.isConnected && back !== document.body ? back : this.#corner.querySelector("button"))?.focus();
+    (back?.isConnected && back !== document.body ? back : this.#corner.querySelector("button:last-child"))?.focus();
     this.#tell("huren-closed", { line: this.#detail?.line || "", state: this.#detail?.state || "" });
   }
   #keys(event) {
@@ -388,9 +388,9 @@ class HurenRecognition extends HTMLElement {
   }
   #table(rows) {
     const t = this.#t, trend = rows.some(r => r.trend?.length > 1);
-    return h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("item")), h("th", { scope: "col", class: "n" }, t("value")), h("th", { scope: "col", class: "f" }), h("th", { scope: "col", class: "r" }, t("range")), trend && h("th", { scope: "col" }, t("trend")))),
-      h("tbody", {}, rows.map(r => h("tr", { class: r.covers ? "hit" : "" }, h("td", {}, this.#name(r)), h("td", { class: "n" }, h("b", {}, r.value), " ", h("small", {}, r.unit || "")),
-        h("td", { class: `f ${/high/.test(r.flag) ? "up" : /low/.test(r.flag) ? "down" : "odd"}` }, r.flag && `${ARROW[r.flag] || "!"} ${t(r.flag)}`), h("td", { class: "r" }, r.range || ""), trend && h("td", {}, this.#spark(r))))));
+    return h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("item")), h("th", { scope: "col", class: "n" }, t("value")), h("th", { scope: "col", class: "r" }, t("range")), trend && h("th", { scope: "col" }, t("trend")))),
+      h("tbody", {}, rows.map(r => h("tr", { class: r.covers ? "hit" : "" }, h("td", {}, this.#name(r)), h("td", { class: "n" }, r.flag && h("span", { class: /low/.test(r.flag) ? "f down" : "f" }, `${ARROW[r.flag] || "!"} ${t(r.flag)} `), h("b", {}, r.value), " ", h("small", {}, r.unit || "")),
+        h("td", { class: "r" }, r.range || ""), trend && h("td", {}, this.#spark(r))))));
   }
   #spark(r) {
     const points = (r.trend || []).map(p => ({ ...p, y: parseFloat(p.value), x: Date.parse(p.time) })).filter(p => p.y === p.y && p.x === p.x).slice(-6);
