@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -22,12 +21,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
-import orjson
-
 from gateway.errors import Category, GatewayError
+from gateway.store import ledger
 from gateway.store.database import Reader, Transaction
 from gateway.store.model import Line
-from gateway.store.schema import MEASURES, STATES, STATUSES
+from gateway.store.schema import MEASURES, STATUSES
 
 if TYPE_CHECKING:
     from gateway.store.store import Store
@@ -51,8 +49,6 @@ _ADD = (f"INSERT INTO figure ({', '.join((*_KEY, *MEASURES))}) VALUES ({', '.joi
 _COUNT = "INSERT INTO counted (line, text) VALUES (?, ?) ON CONFLICT (line) DO UPDATE SET text = excluded.text"
 _FRESH = ("INSERT INTO freshness (institution, span, period, bound, messages) VALUES (?, ?, ?, ?, ?) ON CONFLICT "
           "(institution, span, period, bound) DO UPDATE SET messages = freshness.messages + excluded.messages")
-_LINE = ("SELECT pk, id, institution, number, person, item, state, version, created, updated, dict, body FROM line "
-         "WHERE ")
 _SUMS = ", ".join(f"CAST(sum({name}) AS bigint)" for name in MEASURES)
 
 Measures = tuple[int, ...]
@@ -122,7 +118,7 @@ class Figures:
         if not events:
             return None
         pks = sorted({line for _, line in events})
-        lines = self._lines(reader.among(_LINE + "pk IN ?*", pks))
+        lines = self._lines(reader.among(ledger._READ + "pk IN ?*", pks))
         before = dict(reader.among("SELECT line, text FROM counted WHERE line IN ?*", pks))
         return self._step(mark, str(events[-1][0]), lines, before)
 
@@ -156,11 +152,7 @@ class Figures:
         return self._store._call(work)
 
     def _lines(self, rows: Iterable[tuple[Any, ...]]) -> list[tuple[int, Line]]:
-        return [(pk, Line(str(uuid.UUID(bytes=bytes(id))), self._store._slug(institution), number, person, item,
-                          STATES[state], version, created, updated,
-                          orjson.loads(self._store.codec.decompress(dictionary, bytes(body)))))
-                for (pk, id, institution, number, person, item, state, version, created, updated, dictionary, body)
-                in rows]
+        return [(row[0], self._store._lines._line(row)) for row in rows]
 
     # ---------------------------------------------------------------- counting anew
 
@@ -179,7 +171,7 @@ class Figures:
                 if not mark:  # another process finished it
                     return done
                 seq, last = map(int, mark.split(":"))
-                lines = self._lines(reader.all(_LINE + "pk > ? ORDER BY pk LIMIT ?", (last, BATCH)))
+                lines = self._lines(reader.all(ledger._READ + "pk > ? ORDER BY pk LIMIT ?", (last, BATCH)))
             if not lines:
                 break
             step = self._step(mark, f"{seq}:{lines[-1][0]}", lines, {})
