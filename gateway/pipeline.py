@@ -18,6 +18,8 @@ from gateway.caller import GATEWAY
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
 from gateway.fhir import check
+from gateway.recognition.marks import Marks
+from gateway.recognition.versions import Rulebook
 from gateway.source import Conversion
 from gateway.store.model import Access, Delete, Inbound, Instance, Put, Receipt, Settlement, Unit
 
@@ -34,6 +36,8 @@ class Pipeline:
         self.store = store
         self.adapters = adapters or load_all(settings.adapter_folders, settings.default_adapter)
         self._institutions = {adapter.source.institution for adapter in self.adapters.all}
+        self.rulebook = Rulebook(settings.timezone, self.adapters.all, store)
+        self._marks = Marks(settings.timezone)
 
     # ---------------------------------------------------------------- HL7v2
 
@@ -88,10 +92,11 @@ class Pipeline:
             raise
         return receipt
 
-    @staticmethod
-    def _puts(conversion: Conversion, institution: str) -> list[Put | Delete]:
+    def _puts(self, conversion: Conversion, institution: str) -> list[Put | Delete]:
         for change in conversion.changes:
             check.require_valid(change.resource, profile=True)
+        resources = [change.resource for change in conversion.changes]
+        self._marks.set(resources, institution, self.rulebook.at(time.time_ns() // 1000))
         return [Put(c.resource, institution, c.as_of, c.on_older) for c in conversion.changes]
 
     def _quarantine(self, inbox_id: int, institution: str, header: hl7v2.Header | None,

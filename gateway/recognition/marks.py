@@ -1,0 +1,127 @@
+"""The mark that a qualified item's result carries: region and HR, such as 浙江省HR. Pure.
+
+It is set when a result comes in, by the qualifications that its institution had on the day of the exam: as ``meta.tag``
+for search, and as an extension that says region, item and period.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from gateway.recognition.rules import Period, Qualification, RuleSet
+from gateway.source import Resource
+from gateway.terminology import BASE, ITEMS, PANELS
+
+SYSTEM = f"{BASE}/CodeSystem/recognition-mark"
+EXTENSION = f"{BASE}/StructureDefinition/recognition-mark"
+REGIONS = f"{BASE}/CodeSystem/recognition-region"
+TYPES = ("Observation", "DiagnosticReport", "ImagingStudy")
+
+_MOST = 50_000  # remembered marks of one version; then it begins anew
+
+
+def code_of(region: str) -> str:
+    """The code of a region's mark: ``330000HR``."""
+    return f"{region}HR"
+
+
+class Marks:
+    """Sets marks; remembers those of an institution, item and day for as long as one version holds."""
+
+    def __init__(self, timezone: str) -> None:
+        self._zone = ZoneInfo(timezone)
+        self._rules: RuleSet | None = None
+        self._known: dict[tuple[str, str, date], _Mark | None] = {}
+
+    def set(self, resources: Iterable[Resource], institution: str, rules: RuleSet) -> None:
+        """Mark those results of an institution that were qualified; others stay as they are."""
+        known = self._known
+        if rules is not self._rules or len(known) > _MOST:
+            known = self._known = {}
+            self._rules = rules
+        for resource in resources:
+            if resource["resourceType"] not in TYPES or resource.get("status") == "entered-in-error":
+                continue
+            items, day = _items(resource), self._day(resource)
+            if not items or day is None:
+                continue
+            found: list[_Mark] = []
+            for system, item in items:
+                key = (institution, item, day)
+                if key not in known:
+                    known[key] = _mark(rules, institution, system, item, day)
+                if (mark := known[key]) is not None:
+                    found.append(mark)
+            if found:
+                _put(resource, found)
+
+    def _day(self, resource: Resource) -> date | None:
+        """The local day of the exam: collection or acquisition, never the report's."""
+        when = resource.get("effectiveDateTime") or resource.get("started")
+        if when is None and (period := resource.get("effectivePeriod")):
+            when = period.get("start")
+        return _local_day(when, self._zone) if when else None
+
+
+_Mark = tuple[list[dict[str, str]], list[dict[str, Any]]]  # tags, extensions
+
+
+def _items(resource: Resource) -> list[tuple[str, str]]:
+    """System and code of the unified items and panels of a result, each once."""
+    concepts = [resource["code"]] if "code" in resource else resource.get("procedureCode", ())
+    found = [(coding["system"], coding["code"]) for concept in concepts for coding in concept.get("coding", ())
+             if coding.get("system") in (ITEMS, PANELS)]
+    return found if len(found) < 2 else list(dict.fromkeys(found))
+
+
+@lru_cache(maxsize=8192)
+def _local_day(text: str, zone: ZoneInfo) -> date | None:
+    """None where the day itself is not known (a year, a month)."""
+    try:
+        if len(text) <= 10:
+            return date.fromisoformat(text) if len(text) == 10 else None
+        return datetime.fromisoformat(text).astimezone(zone).date()
+    except ValueError:  # a leap second
+        return None
+
+
+def _mark(rules: RuleSet, institution: str, system: str, item: str, day: date) -> _Mark | None:
+    """One tag and one extension for each region for which the institution was qualified on the day."""
+    tags: dict[str, dict[str, str]] = {}
+    extensions: dict[str, dict[str, Any]] = {}
+    for row in rules.qualifications_of(institution, item, day):
+        region = rules.regions.get(row.region)
+        if region is None or not region.mark or not region.period.holds(day) or region.code in tags:
+            continue
+        tags[region.code] = {"system": SYSTEM, "code": code_of(region.code), "display": region.mark}
+        extensions[region.code] = _extension(row, region.name_zh, system, item)
+    return (list(tags.values()), list(extensions.values())) if tags else None
+
+
+def _extension(row: Qualification, name: str, system: str, item: str) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = [
+        {"url": "region", "valueCoding": {"system": REGIONS, "code": row.region, "display": name}},
+        {"url": "item", "valueCoding": {"system": system, "code": item}}]
+    if period := _period(row.period):
+        parts.append({"url": "period", "valuePeriod": period})
+    return {"url": EXTENSION, "extension": parts}
+
+
+def _period(period: Period) -> dict[str, str]:
+    found = {"start": period.begin, "end": period.end}
+    return {name: day.isoformat() for name, day in found.items() if day is not None}
+
+
+def _put(resource: Resource, marks: list[_Mark]) -> None:
+    """New lists and a new meta: a conversion may share its own among resources. What is put in is never changed."""
+    tags, extensions = marks[0]
+    if len(marks) > 1:
+        tags = list({tag["code"]: tag for tags, _ in marks for tag in tags}.values())
+        extensions = [extension for _, extensions in marks for extension in extensions]
+    meta = resource.get("meta", {})
+    resource["meta"] = {**meta, "tag": [*meta.get("tag", ()), *tags]}
+    resource["extension"] = [*resource.get("extension", ()), *extensions]
