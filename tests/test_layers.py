@@ -43,6 +43,8 @@ HOMES = {"flask": "edges", "werkzeug": "edges", "jinja2": "edges", "granian": "e
          "sqlalchemy": "store search", "sqlite3": "store", "psycopg": "store", "obstore": "store",
          "click": "commands __main__", "rich": "commands", "hl7apy": "conformance"}
 PURE = ("errors", "source", "caller", "identity", "terminology", "hl7v2", "imaging", "indexing", "adapter")
+#: Files of other parts that are pure: what the map in the part's docstring says (``verdict.py   judge() …   pure``).
+MAPPED = ("recognition",)
 IMPURE = {"socket", "time", "random", "secrets", "sqlalchemy", "sqlite3", "subprocess", "asyncio", "threading",
           "multiprocessing", "http", "requests", "httpx", "tempfile", "shutil", "signal", "select", "selectors"}
 #: Calls that take a clock or a random, by the end of their name.
@@ -104,7 +106,22 @@ def test_each_library_has_its_home(name: str) -> None:
     assert strange == []
 
 
-@pytest.mark.parametrize("name", [n for n in OURS if part(n) in PURE])
+def mapped(package: str) -> set[str]:
+    """The modules of a part that the map in its docstring calls pure."""
+    text = ast.get_docstring(tree(f"gateway.{package}")) or ""
+    files = {line.split()[0] for line in text.splitlines() if line.strip() and line.split()[-1] == "pure"}
+    return {f"gateway.{package}.{file.removesuffix('.py')}" for file in files}
+
+
+PURE_FILES = set().union(*(mapped(package) for package in MAPPED)) & set(OURS)
+
+
+def test_the_map_of_a_part_says_what_is_pure() -> None:
+    """The maps are read at all: the rules of a verdict are among the pure files."""
+    assert {f"gateway.recognition.{file}" for file in ("model", "rules", "coverage", "verdict", "orders")} <= PURE_FILES
+
+
+@pytest.mark.parametrize("name", [n for n in OURS if part(n) in PURE or n in PURE_FILES])
 def test_pure_parts_take_no_clock_no_random_and_no_socket(name: str) -> None:
     """Same input, same output: whatever such a part needs of the world comes in as a value."""
     assert [i for i in imports(name) if i.split(".")[0] in IMPURE] == []
