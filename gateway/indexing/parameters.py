@@ -380,8 +380,23 @@ _DOCUMENTS = [
     _token("DocumentReference", "security-label", "securityLabel"),
 ]
 
+_RECOGNITION = [
+    Param("DetectedIssue", "patient", Type.REFERENCE, "patient", targets=_PATIENT, owner=True),
+    _identified("DetectedIssue"),
+    _token("DetectedIssue", "code", "code"),
+    _date("DetectedIssue", "identified", "identifiedDateTime|identifiedPeriod"),
+    _reference("DetectedIssue", "implicated", "implicated"),
+    _reference("DetectedIssue", "author", "author", *_DOCTOR, "Device"),
+
+    _identified("Appointment"),
+    _code("Appointment", "status", "status", "appointmentstatus"),
+    _date("Appointment", "date", "start"),
+    _reference("Appointment", "based-on", "basedOn", "ServiceRequest"),
+    _reference("Appointment", "actor", "participant.actor"),
+]
+
 #: Every parameter that has index rows. ``_id``, ``_lastUpdated`` and ``institution`` are columns: see `gateway.search`.
-PARAMETERS: list[Param] = [*_EVERY, *_PERSONS, *_PLACES, *_CARE, *_RESULTS, *_DOCUMENTS]
+PARAMETERS: list[Param] = [*_EVERY, *_PERSONS, *_PLACES, *_CARE, *_RESULTS, *_DOCUMENTS, *_RECOGNITION]
 
 
 @lru_cache(maxsize=1024)

@@ -38,6 +38,7 @@ processes on one database):
     # CONFLICT, detail "moved", where a line is not of the version read; unit.kept holds the events as they were kept
     store.results(person, items, since) -> list[Result]        # one indexed look-up; newest first within an item, those
                                                                # of unknown time (0) too, last
+    store.references(pks) -> dict[int, str]                    # "Observation/…" by pk
     store.reports_of(pks, caller) -> dict[int, list[Row]]      # DiagnosticReports naming these Observations as result
     store.person_of(national_keys) -> int                      # of `identity.national_keys`; 0: nobody, or several
     store.lines(ids) -> dict[str, Line]; store.lines_of(person, item=None, since=0) -> list[Line]   # newest first

@@ -34,6 +34,12 @@ def _order(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return row[0], 1 if row[1] == UNKNOWN_TIME else -row[1], -row[2]
 
 
+def references(reader: Reader, pks: Iterable[int]) -> dict[int, str]:
+    """``Observation/id`` of each pk, without a look at the body."""
+    return {pk: f"{types.type_of(key)}/{types.id_of(key)}" for pk, named in reader.among(
+        "SELECT pk, id FROM resource WHERE pk IN ?*", dict.fromkeys(pks)) for key in (bytes(named),)}
+
+
 def reports(reader: Reader, pks: Sequence[int]) -> dict[int, list[tuple[Any, ...]]]:
     """Rows of `resource` for each pk: of a DiagnosticReport itself, of an Observation the reports that name it."""
     found: dict[int, list[tuple[Any, ...]]] = {}

@@ -18,7 +18,7 @@ from gateway import indexing
 from gateway.caller import Caller
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
-from gateway.store import audit, clients, inbox, ledger, migrations, persons, reindexing, results, studies, types
+from gateway.store import audit, clients, inbox, ledger, migrations, persons, reindexing, results, studies, types, verifying
 from gateway.store.codec import Codec
 from gateway.store.database import Database, Reader, Transaction, busy
 from gateway.store.model import (
@@ -37,6 +37,7 @@ from gateway.store.model import (
     Settlement,
     Unit,
     UnmappedRow,
+    Verified,
     Written,
 )
 from gateway.store.objects import Objects
@@ -317,6 +318,11 @@ class Store:
         with self._database.read() as reader:
             return results.find(reader, self._slug, person, items, since)
 
+    def references(self, pks: Iterable[int]) -> dict[int, str]:
+        """``Observation/id`` of each result by its pk."""
+        with self._database.read() as reader:
+            return results.references(reader, pks)
+
     def reports_of(self, pks: Iterable[int], caller: Caller) -> dict[int, list[Row]]:
         """The DiagnosticReports that each Observation stands in; a DiagnosticReport is its own."""
         self._require_index()
@@ -358,6 +364,15 @@ class Store:
         """Events after a number, in their order; of one line or of all."""
         with self._database.read() as reader:
             return self._lines.events(reader, line, after, limit)
+
+    def verify_events(self, progress: Callable[[int, int], None] | None = None,
+                      expect: tuple[int, str] | None = None) -> Verified:
+        """Whether the chain of events and every order line are as they were written; changes nothing.
+
+        ``expect``: number and hash (hexadecimal) of an event that was noted elsewhere before.
+        """
+        return verifying.Verification(self._database, self.codec, self._slug, progress or (lambda done, total: None),
+                                      expect).run()
 
     def use_once(self, kind: str, value: str, expires: int) -> bool:
         """Whether this value was not used before, in any process; it is now, until ``expires`` (µs)."""
