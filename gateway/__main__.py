@@ -22,6 +22,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "client": ("client", "client", "Who may use the HTTP paths."),
     "migrate": ("upkeep", "migrate", "Bring the database schema up to date."),
     "reindex": ("upkeep", "reindex", "Rebuild the search index from the stored resources."),
+    "audit": ("audit", "audit", "Check that what was kept of decisions is as it was written."),
     "doctor": ("doctor", "doctor", "Check settings, ports, database, disk and adapters, and say what to do."),
 }
 

@@ -18,7 +18,19 @@ from gateway import indexing
 from gateway.caller import Caller
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
-from gateway.store import audit, clients, inbox, ledger, migrations, persons, reindexing, results, studies, types, verifying
+from gateway.store import (
+    audit,
+    clients,
+    inbox,
+    ledger,
+    migrations,
+    persons,
+    reindexing,
+    results,
+    studies,
+    types,
+    verifying,
+)
 from gateway.store.codec import Codec
 from gateway.store.database import Database, Reader, Transaction, busy
 from gateway.store.model import (
