@@ -90,8 +90,6 @@ class OrderLine:
     department: str = ""  # who orders
     doctor: str = ""
     scheme: str = ""  # code of the insurance scheme
-    side: str = ""  # L, R, B
-    before_surgery: bool = False
     partial: bool = False
     #: the visit, also where nothing numbers it, so that no resource is stored of it
     encounter: Mapping[str, Any] | None = None

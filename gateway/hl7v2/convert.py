@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.errors import Category, GatewayError
+from gateway.hl7v2.charges import convert_charges
 from gateway.hl7v2.message import Message
+from gateway.hl7v2.orders import convert_orders
 from gateway.hl7v2.oru import convert_oru
 from gateway.source import Conversion, Source
 
 #: Message code and trigger event → converter. R30 and R31 are point-of-care results, R32 pre-ordered ones, R40 alarms,
 #: W01 waveforms: all of the shape of ORU^R01.
 _CONVERTERS: dict[tuple[str, str], Callable[[Message, Source], Conversion]] = {
-    ("ORU", event): convert_oru for event in ("R01", "R30", "R31", "R32", "R40", "W01")}
+    **{("ORU", event): convert_oru for event in ("R01", "R30", "R31", "R32", "R40", "W01")},
+    ("ORM", "O01"): convert_orders, ("OML", "O21"): convert_orders, ("OMI", "O23"): convert_orders,
+    ("OMG", "O19"): convert_orders, ("DFT", "P03"): convert_charges,
+}
+#: Versions 2.1 and 2.2 send the message code alone.
+_FIRST_EVENTS = {"ORU": "R01", "ORM": "O01"}
+#: Of orders and charges: what recognition wants to know.
+ORDER_MESSAGES = frozenset(code for code, _ in _CONVERTERS if code != "ORU")
 
 
 def convert(message: Message, source: Source) -> Conversion:
@@ -21,10 +30,10 @@ def convert(message: Message, source: Source) -> Conversion:
     if not code:
         raise GatewayError(Category.INVALID, "MSH-9 is missing; send ORU^R01", "MSH-9", detail="required")
     if not event:
-        event = structure.partition("_")[2] or ("R01" if code == "ORU" else "")  # v2.1 and v2.2 send ORU alone
+        event = structure.partition("_")[2] or _FIRST_EVENTS.get(code, "")
     if converter := _CONVERTERS.get((code, event)):
         return converter(message, source)
-    taken = ", ".join(sorted({c for c, _ in _CONVERTERS}))
+    taken = ", ".join(sorted({f"{c}^{e}" if c != "ORU" else c for c, e in _CONVERTERS}))
     if code in {c for c, _ in _CONVERTERS}:
         events = ", ".join(sorted(e for c, e in _CONVERTERS if c == code))
         raise GatewayError(Category.UNSUPPORTED, f"{code} is taken for the events {events} only", "MSH-9",

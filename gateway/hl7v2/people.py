@@ -21,6 +21,7 @@ from gateway.hl7v2.datatypes import (
 )
 from gateway.hl7v2.message import Part, Segment
 from gateway.identity import NATIONAL_ID_SYSTEM
+from gateway.source import Resource
 
 _MOTHERS_MAIDEN_NAME = "http://hl7.org/fhir/StructureDefinition/patient-mothersMaidenName"
 _BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
@@ -215,14 +216,28 @@ _PARTICIPANTS = ((7, "ATND", "attender"), (8, "REF", "referrer"), (9, "CON", "co
 
 def encounter_from(pv1: Segment, patient: Reference, builder: Builder) -> Reference | None:
     """PV1 as Encounter when it has a visit number (PV1-19): without one there is nothing to find it by again."""
-    source = builder.source
-    visit = pv1.first(19)
-    number = identifier_from(visit, "visit", source, "VN")
+    number = identifier_from(pv1.first(19), "visit", builder.source, "VN")
     if number is None:
         return None
     made = builder.resource("Encounter", f"{number['system']}|{number['value']}")
-    alternates = [i for part in pv1.repetitions(50) if (i := identifier_from(part, "visit", source, "VN"))]
+    alternates = [i for part in pv1.repetitions(50) if (i := identifier_from(part, "visit", builder.source, "VN"))]
     made["identifier"] = [number, *(i for i in alternates if i != number)]
+    _visit(pv1, patient, builder, made, _participants(pv1, builder))
+    return builder.add(made, builder.sent_at, "skip")
+
+
+def visit_from(pv1: Segment, patient: Reference, builder: Builder) -> Resource:
+    """PV1 as what a verdict needs of an Encounter, whether or not a number makes it a resource to store."""
+    made: Resource = {"resourceType": "Encounter"}
+    if number := identifier_from(pv1.first(19), "visit", builder.source, "VN"):
+        made["id"] = builder.source.id_for("Encounter", f"{number['system']}|{number['value']}")
+    _visit(pv1, patient, builder, made, [])
+    return made
+
+
+def _visit(pv1: Segment, patient: Reference, builder: Builder, made: Resource,
+           participants: list[dict[str, Any]]) -> None:
+    source = builder.source
     kind = source.table("PV1-2", pv1.get(2)).upper()
     start, end = builder.date_time(pv1, 44), builder.date_time(pv1, 45)
     made["status"] = "finished" if end else tables.ENCOUNTER_STATUS.get(kind, "in-progress" if kind in
@@ -233,7 +248,7 @@ def encounter_from(pv1: Segment, patient: Reference, builder: Builder) -> Refere
     if service := builder.coded(pv1, 10, "0069"):
         made["serviceType"] = service
     made["subject"] = {**patient}
-    if participants := _participants(pv1, builder):
+    if participants:
         made["participant"] = participants
     ends = (("start", start), ("end", end if not start or builder.in_order(pv1, 44, 45) else None))
     if period := {key: value for key, value in ends if value}:
@@ -241,7 +256,6 @@ def encounter_from(pv1: Segment, patient: Reference, builder: Builder) -> Refere
     if place := " ".join(piece for piece in (pv1.get(3, at) for at in (1, 2, 3)) if piece):
         made["location"] = [{"location": {"display": place}, "status": "planned" if kind == "P" else "active"}]
     made["serviceProvider"] = {"reference": f"Organization/{source.institution}"}
-    return builder.add(made, builder.sent_at, "skip")
 
 
 def _encounter_class(kind: str, sent: str, builder: Builder) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""IN1 as Coverage: what recognition needs of an insurance is its scheme (Coverage.type)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.hl7v2.builder import Builder, Reference
+from gateway.hl7v2.datatypes import code_text, identifier, identifier_from, identifier_system
+from gateway.hl7v2.message import Segment
+
+_RELATIONSHIP = "http://terminology.hl7.org/CodeSystem/subscriber-relationship"
+_CLASS = "http://terminology.hl7.org/CodeSystem/coverage-class"
+#: Table 0063 → subscriber-relationship, where both have it.
+_RELATIONSHIPS = {"SEL": "self", "SPO": "spouse", "CHD": "child", "PAR": "parent", "OTH": "other", "NCH": "child",
+                  "SCH": "child", "DOM": "common"}
+
+
+def coverages_from(segments: list[Segment], patient: Reference, key: str, builder: Builder,
+                   ) -> tuple[list[Reference], str]:
+    """The patient's insurances in the sender's order, and the scheme of the first that names one.
+
+    IN1-15 (plan type) is the scheme, else IN1-2 (plan); the manifest's table for the place may name the region's code.
+    """
+    references: list[Reference] = []
+    scheme = ""
+    for at, in1 in enumerate(segments, 1):
+        kind = builder.coded(in1, 15, "0086") or builder.coded(in1, 2, "0072")
+        if not kind:
+            continue
+        references.append(_coverage(in1, at, kind, patient, key, builder))
+        if not scheme:
+            scheme = next((coding["code"] for coding in kind.get("coding", ())), code_text(kind.get("text", "")))
+    return references, scheme
+
+
+def _coverage(in1: Segment, at: int, kind: dict[str, Any], patient: Reference, key: str, builder: Builder) -> Reference:
+    """One IN1; its id is the patient's plan, with the policy's number where there is one."""
+    policy = in1.get(36) or in1.get(49)
+    made = builder.resource("Coverage", f"{key}|{in1.get(2) or in1.get(15) or kind.get('text', '')}|{policy}")
+    if policy:
+        made["identifier"] = [identifier(policy, builder.source.system("policy"), "")]
+    made["status"] = "active"
+    made["type"] = kind
+    if subscriber := in1.get(49):
+        made["subscriberId"] = subscriber
+    made["beneficiary"] = {**patient}
+    if relationship := _relationship(in1, builder):
+        made["relationship"] = relationship
+    start, end = builder.date_time(in1, 12), builder.date_time(in1, 13)
+    if start and end and not builder.in_order(in1, 12, 13):
+        end = None
+    if period := {name: value for name, value in (("start", start), ("end", end)) if value}:
+        made["period"] = period
+    made["payor"] = [_payor(in1, kind, builder)]
+    if group := in1.get(8):
+        made["class"] = [{"type": {"coding": [{"system": _CLASS, "code": "group"}]}, "value": group,
+                          **({"name": name} if (name := in1.get(9)) else {})}]
+    made["order"] = at
+    return builder.add(made, builder.sent_at, "skip")
+
+
+def _relationship(in1: Segment, builder: Builder) -> dict[str, Any]:
+    concept = builder.coded(in1, 17, "0063")
+    code = _RELATIONSHIPS.get(builder.source.table("IN1-17", in1.get(17)).upper())
+    if code:
+        concept.setdefault("coding", []).insert(0, {"system": _RELATIONSHIP, "code": code})
+    return concept
+
+
+def _payor(in1: Segment, kind: dict[str, Any], builder: Builder) -> Reference:
+    """IN1-3 and IN1-4 as Organization; the plan's name where no company is named (``payor`` is required)."""
+    company, name = in1.first(3), in1.get(4)
+    number = identifier_from(company, "insurer", builder.source)
+    if number is None and not name:
+        return {"display": kind.get("text") or kind["coding"][0]["code"]}
+    system = identifier_system(company.part(4), "insurer", builder.source)
+    made = builder.resource("Organization", f"insurer|{system}|{company.get(1)}" if number else f"insurer|{name}")
+    if number:
+        made["identifier"] = [number]
+    if name:
+        made["name"] = name
+    reference = builder.add(made, builder.sent_at, "skip")
+    return {**reference, "display": name} if name else reference
