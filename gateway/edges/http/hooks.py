@@ -6,6 +6,8 @@ import logging
 import re
 import time
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from gateway.caller import Caller
 from gateway.config import Settings
-from gateway.edges.http.answers import answer_for, outcome_of, refusal_of
+from gateway.edges.http.answers import Answer, answer_for, outcome_of, refusal_of
 from gateway.edges.http.exchange import Request, Response, current, outcome_response
 from gateway.edges.http.figures import Figures
 from gateway.edges.http.proxies import Proxies
@@ -34,6 +36,16 @@ DEMO = Caller("demo", None, ("system/*.cruds",))
 _LOOPBACK = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?").fullmatch
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How paths below a prefix differ from the others: ``login`` knows further callers (None: not one of them), and a
+    refusal is answered from a table of their own."""
+
+    prefix: str
+    login: Callable[[Request], Caller | None]
+    answer_for: Callable[[GatewayError], Answer]
+
+
 class Hooks:
     """Before and after each request."""
 
@@ -42,6 +54,7 @@ class Hooks:
         self._store = store
         self._figures = figures
         self._proxies = Proxies(settings)
+        self.manners: list[Manner] = []
 
     def install(self, app: flask.Flask) -> None:
         app.before_request(lambda: self.before(current()))
@@ -64,8 +77,12 @@ class Hooks:
                 request.caller = DEMO
             return None
         request.audit = True
-        request.caller = self._login(request)
+        manner = self._manner(path)
+        request.caller = (manner and manner.login(request)) or self._login(request)
         return None
+
+    def _manner(self, path: str) -> Manner | None:
+        return next((one for one in self.manners if path == one.prefix or path.startswith(f"{one.prefix}/")), None)
 
     def _login(self, request: Request) -> Caller:
         if self._settings.demo:
@@ -87,7 +104,8 @@ class Hooks:
         error = refusal_of(problem)
         if error.category is Category.FAULT:
             log.error("fault: %s at %s", type(problem).__name__, _place(problem))
-        answer = answer_for(error)
+        manner = self._manner(request.path)
+        answer = manner.answer_for(error) if manner else answer_for(error)
         status = problem.code if isinstance(problem, HTTPException) and problem.code in (411, 414) else answer.status
         response = outcome_response(request, status, outcome_of(error))
         for name, value in answer.headers:

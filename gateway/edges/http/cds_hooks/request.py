@@ -40,10 +40,13 @@ _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*", re.ASCII).fullmatch  # RFC 6750 2.
 _REFERENCE = re.compile(r"(?:.*/)?([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?",
                         re.ASCII).fullmatch
 
+#: Where an order stands in the request, and the order.
+_Order = tuple[str, dict[str, Any]]
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of the service. ``orders``: the ServiceRequests to judge, each with its reference.
+    """A call of the service. ``orders``: place and ServiceRequest of each order to judge.
 
     ``prefetch``: key → resources that the client sent; empty: it looked and found nothing (``null``). A key that is not
     there was not sent. ``server`` and ``token``: its FHIR server and the access token to it.
@@ -54,7 +57,7 @@ class Call:
     user: str
     patient_id: str
     encounter_id: str = ""
-    orders: tuple[dict[str, Any], ...] = ()
+    orders: tuple[_Order, ...] = ()
     prefetch: Mapping[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     server: str = ""
     token: str = ""
@@ -88,8 +91,7 @@ def parse(raw: bytes) -> Call:
     found = {key: resources_of(key, prefetch[key], f"prefetch.{key}", patient_id, encounter_id)
              for key in PREFETCH[hook] if key in prefetch and not _failed(prefetch[key])}
     server, token = _access(body)
-    return Call(hook, instance, user, patient_id, encounter_id,
-                tuple(order for order in orders if order["resourceType"] == "ServiceRequest"), found, server, token,
+    return Call(hook, instance, user, patient_id, encounter_id, tuple(filter(_is_judged, orders)), found, server, token,
                 _object(body, "extension", required=False))
 
 
@@ -121,12 +123,12 @@ def resources_of(key: str, value: Any, place: str, patient_id: str, encounter_id
 
 # ---------------------------------------------------------------- orders
 
-def _orders(context: dict[str, Any], patient_id: str) -> list[dict[str, Any]]:
+def _orders(context: dict[str, Any], patient_id: str) -> list[_Order]:
     """The orders of ``context.draftOrders``, all for this patient, no two of one id."""
     bundle = _object(context, "context.draftOrders")
     if bundle.get("resourceType") != "Bundle":
         raise _invalid("must be a Bundle of draft orders", "context.draftOrders")
-    orders: dict[str, dict[str, Any]] = {}
+    orders: dict[str, _Order] = {}
     for number, (where, resource) in enumerate(_entries(bundle, "context.draftOrders")):
         kind = resource.get("resourceType")
         if not isinstance(kind, str):
@@ -141,19 +143,26 @@ def _orders(context: dict[str, Any], patient_id: str) -> list[dict[str, Any]]:
         key = reference_of(resource) or f"#{number}"
         if key in orders:
             raise _invalid("is the id of another draft order too; give each its own", f"{where}.id")
-        orders[key] = resource
+        orders[key] = where, resource
     return list(orders.values())
 
 
-def _selected(context: dict[str, Any], orders: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _is_judged(order: _Order) -> bool:
+    """Orders of exams and tests; not what says "do not", and nothing that is over (request-status)."""
+    _, resource = order
+    return resource["resourceType"] == "ServiceRequest" and resource.get("doNotPerform") is not True \
+        and resource.get("status") not in ("revoked", "completed", "entered-in-error")
+
+
+def _selected(context: dict[str, Any], orders: list[_Order]) -> list[_Order]:
     """The orders that ``context.selections`` names, as ``Type/id`` or by the bare id where one draft has it."""
     selections = context.get("selections")
     if not isinstance(selections, list) or not selections or not all(isinstance(one, str) for one in selections):
         raise _invalid("must be a list of the ids of the newly selected orders, such as ServiceRequest/103",
                        "context.selections")
-    chosen: list[dict[str, Any]] = []
+    chosen: list[_Order] = []
     for number, name in enumerate(selections):
-        found = [order for order in orders if name in (reference_of(order), order.get("id"))]
+        found = [order for order in orders if name in (reference_of(order[1]), order[1].get("id"))]
         if len(found) != 1:
             raise _invalid("names no order of context.draftOrders" if not found else
                            "names several orders of context.draftOrders; write it as Type/id",
