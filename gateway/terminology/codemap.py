@@ -100,6 +100,10 @@ class CodeMap:
         row = self._rows.get(local)
         return row.item or None if row and row.item != NO_ITEM else None
 
+    def locals_of(self, item: str) -> list[CodeRow]:
+        """The hospital's own codes of a unified item or panel, in the order of the rows."""
+        return [row for row in self._rows.values() if row.item == item]
+
     def unit(self, local: str) -> str:
         """The hospital's own unit text of a local code; empty when it gives none."""
         row = self._rows.get(local)

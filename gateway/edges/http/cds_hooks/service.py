@@ -51,9 +51,9 @@ _DESCRIPTIONS = {
     "order-sign": "签署前判断检查检验医嘱是否已有外院可互认的结果。"
                   "Tells before signing whether earlier results of other hospitals cover the orders.",
 }
-_REQUIREMENTS = "The client signs each request with a JWT whose issuer and keys the hospital's manifest names, or sends " \
-                "a token of a client that acts for one hospital. FHIR R4. patient must be prefetched, or readable at " \
-                "an allowed fhirServer; orders are ServiceRequests under the hospital's own codes."
+_REQUIREMENTS = "The client signs each request with a JWT whose issuer and keys the hospital's manifest names, or " \
+                "sends a token of a client that acts for one hospital. FHIR R4. patient must be prefetched, or " \
+                "readable at an allowed fhirServer; orders are ServiceRequests under the hospital's own codes."
 
 
 def install(app: flask.Flask, settings: Settings, store: Store, recognition: Recognition,
