@@ -20,6 +20,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "adapter": ("adapter", "adapter", "Scaffold, check and record hospital folders."),
     "inbox": ("inbox", "inbox", "Show what arrived, and run it again."),
     "client": ("client", "client", "Who may use the HTTP paths."),
+    "figures": ("figures", "figures", "How hospitals recognise each other's results; count everything anew."),
     "migrate": ("upkeep", "migrate", "Bring the database schema up to date."),
     "reindex": ("upkeep", "reindex", "Rebuild the search index from the stored resources."),
     "audit": ("audit", "audit", "Check that what was kept of decisions is as it was written."),

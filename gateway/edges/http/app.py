@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 import flask
 from flask.sessions import NullSession, SessionInterface
 
+from gateway.adapter import load_all
 from gateway.config import Settings
-from gateway.edges.http import operation, pages, widget
+from gateway.edges.http import cds_hooks, operation, pages, recognition_figures, widget
 from gateway.edges.http.exchange import Request, Response
 from gateway.edges.http.fhir import Fhir
 from gateway.edges.http.figures import Figures
 from gateway.edges.http.hooks import Hooks
+from gateway.recognition.service import Recognition
 
 if TYPE_CHECKING:
     from gateway.store import Store
+    from gateway.store.figures import Figures as RecognitionFigures
 
 
 class _NoSessions(SessionInterface):
@@ -43,6 +46,7 @@ class Gateway(flask.Flask):
     session_interface = _NoSessions()
     hooks: Hooks
     api: Fhir
+    recognition_figures: RecognitionFigures
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Any:
         """A request (PEP 3333)."""
@@ -75,4 +79,9 @@ def create_app(settings: Settings, store: Store, figures: Figures | None = None)
     operation.install(app, store, figures)
     pages.install(app, settings, store)
     widget.install(app, settings)
+    adapters = load_all(settings.adapter_folders, settings.default_adapter)
+    recognition = Recognition(settings, store, adapters)
+    app.hooks.manners.append(cds_hooks.install(app, settings, store, recognition, adapters.all))
+    app.recognition_figures = recognition_figures.install(app, settings, store,
+                                                          recognition_figures.rules_now(settings, store))
     return app

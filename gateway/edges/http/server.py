@@ -50,6 +50,8 @@ def serve(settings: Settings, ready: Callable[[], None] = lambda: None) -> None:
         store = open_store(settings, migrate=False, rest=0.005)
         Finalize(None, store.close, exitpriority=10)
         app = create_app(settings, store, figures)
+        Finalize(None, app.recognition_figures.close, exitpriority=20)
+        app.recognition_figures.keep()
         os.write(started_write, b"1")
         return app
 
