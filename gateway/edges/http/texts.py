@@ -56,6 +56,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "high": ("偏高", "high"), "low": ("偏低", "low"), "abnormal": ("异常", "abnormal"),
     "critical-high": ("危急高", "critically high"), "critical-low": ("危急低", "critically low"),
     "critical": ("危急", "critical"),
+    "view_title": ("外院报告与影像", "Report and images"), "view_loading": ("正在打开报告……", "Opening the report…"),
+    "view_script": ("本页需要脚本。", "This page needs scripts."),
 }
 
 

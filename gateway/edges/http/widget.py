@@ -17,12 +17,12 @@ What the plug-in reads of ``GET /recognition/lines/<id>`` (every field may be mi
                            trend: [{time, value, institution_zh, institution_en}]}]}]
 
 of ``GET /recognition/lines/<id>/images``: ``{"series": [{uid, description, modality, institution,
-instances: [{uid, number, frames, rows, columns, center, width}]}]}``; one image is ``…/images/<SOP Instance UID>?size=96``
-(``center``, ``width``: the window in units of the modality; ``frame`` from 1).
+report (id), instances: [{uid, number, frames}]}]}``; one image is ``…/images/<SOP Instance UID>?size=96`` (``center``,
+``width``: the window in units of the modality; ``frame`` from 1).
 
 ``POST /recognition/decisions`` takes ``{"action": "view" | "recognise" | "not_recognise" | "revoke", "line", "doctor",
-"key", "reason", "text", "explained", "decision", "via": "widget"}`` and answers ``{line, state, decision, changed}``; 409
-where a colleague was first. ``GET /recognition/reminders?institution=&patient=&doctor=&encounter=`` answers
+"key", "reason", "text", "explained", "decision", "via": "widget"}`` and answers ``{line, state, decision, changed}``;
+409 where a colleague was first. ``GET /recognition/reminders?institution=&patient=&doctor=&encounter=`` answers
 ``{"reminders": [{line*, state, verdict, interruptive, blocking, order: {…}, results: [{institution_zh, institution_en,
 time, name_zh, name_en}]}]}``. A card of ``/cds-services/recognition`` says the same of its lines in
 ``extension["http://huren.example/fhir/cds-hooks/lines"]``: a list of those reminders.
@@ -98,7 +98,8 @@ class _Views:
 def page(request: Request, template: str, settings: Settings, **values: object) -> Response:
     """A page whose script talks to this gateway only."""
     language = language_of(request.args.get("lang", ""), request.headers.get("Accept-Language", ""))
-    body = flask.render_template(template, t=texts(language), lang=language, demo=settings.demo, path=request.path, **values)
+    body = flask.render_template(template, t=texts(language), lang=language, demo=settings.demo, path=request.path,
+                                 **values)
     response = Response([body.encode()], content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = CSP
     response.headers["Content-Language"] = "zh-CN" if language == "zh" else "en"
