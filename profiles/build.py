@@ -75,7 +75,7 @@ UNCHECKED = Column("loinc", "loinc-unchecked", "string",
                    "A LOINC code whose meaning nobody has checked: for editors, never for use.")
 
 # A note of these says itself that LOINC's code is not exactly ours, whoever has read it; then it is not `equivalent`.
-_NOTES = {
+NOTES = {
     "LOINC generic": "wider",
     "LOINC region": "wider",
     "LOINC =": "inexact",
@@ -97,8 +97,8 @@ def resources(folder: Path) -> dict[str, Resource]:
     _check_items(items)
     _check_panels(items, panels)
     _check_edges(items, edges)
-    made = [_categories(items), _item_system(items), _panel_system(panels), *_value_sets(), _loinc_map(items),
-            _panel_loinc_map(panels), _coverage(edges)]
+    made = [categories(items), item_system(items), panel_system(panels), *_value_sets(), loinc_map(items),
+            panel_loinc_map(panels), coverage(edges)]
     return {f"{r['resourceType']}-{r['id']}.json": r for r in made}
 
 
@@ -180,7 +180,7 @@ def _check_edges(items: list[Row], edges: list[Row]) -> None:
 # ------------------------------------------------------------------------------------------------- resources
 
 
-def _head(kind: str, id_: str, name: str, title: str, description: str, **more: Any) -> Resource:
+def head(kind: str, id_: str, name: str, title: str, description: str, **more: Any) -> Resource:
     return {"resourceType": kind, "id": id_, "url": f"{BASE}/{kind}/{id_}", "version": VERSION, "name": name,
             "title": title, "status": "active", "experimental": False, "date": DATE, "publisher": "Huren",
             "description": description, **more}
@@ -217,8 +217,9 @@ def _item_concept(row: Row) -> Resource:
     return {"code": row["unified_code"], **_names(row), "property": properties}
 
 
-def _item_system(items: list[Row]) -> Resource:
-    return _head(
+def item_system(items: list[Row]) -> Resource:
+    """The items as a CodeSystem."""
+    return head(
         "CodeSystem", "recognition-item", "RecognitionItem", "Unified items for mutual recognition",
         "One code for each exam and laboratory test whose result hospitals recognise from each other. A code is D CC "
         "NNN K: domain (E exam, T test), category, serial and an ISO 7064 MOD 37,36 check character; it is never used "
@@ -232,7 +233,8 @@ def _item_system(items: list[Row]) -> Resource:
         property=_properties((*COLUMNS, UNCHECKED)), concept=[_item_concept(row) for row in items])
 
 
-def _panel_system(panels: list[Row]) -> Resource:
+def panel_system(panels: list[Row]) -> Resource:
+    """The panels as a CodeSystem."""
     properties = [{"code": code, "uri": f"{PANELS}#{code}", "description": description, "type": kind}
                   for code, description, kind in (
                       ("member", "An item of the panel; the order is that of the report.", "Coding"),
@@ -246,7 +248,7 @@ def _panel_system(panels: list[Row]) -> Resource:
                  for item in row[column].split(";") if item]
         return [*coded, {"code": "same-session", "valueBoolean": True}] if row["same_session"] == "Y" else coded
 
-    return _head(
+    return head(
         "CodeSystem", "recognition-panel", "RecognitionPanel", "Order panels",
         "Panels that are ordered as one and the unified items that they contain.", language="zh-CN",
         caseSensitive=True, valueSet=f"{BASE}/ValueSet/recognition-panel", compositional=False, versionNeeded=False,
@@ -254,10 +256,11 @@ def _panel_system(panels: list[Row]) -> Resource:
         concept=[{"code": row["panel_code"], **_names(row), "property": values(row)} for row in panels])
 
 
-def _categories(items: list[Row]) -> Resource:
+def categories(items: list[Row]) -> Resource:
+    """The items' categories as a CodeSystem."""
     found = {row["category"]: row for row in items}
     domain = {"code": "domain", "uri": f"{CATEGORIES}#domain", "description": "exam or test.", "type": "string"}
-    return _head(
+    return head(
         "CodeSystem", "recognition-category", "RecognitionCategory", "Categories of unified items",
         "Kinds of exam and sections of the laboratory.", language="zh-CN", caseSensitive=True, compositional=False,
         versionNeeded=False, content="complete", count=len(found), property=[domain],
@@ -270,7 +273,7 @@ def _value_sets() -> list[Resource]:
         include: Resource = {"system": system}
         if domain:
             include["filter"] = [{"property": "domain", "op": "=", "value": domain}]
-        return _head("ValueSet", id_, name, title, f"{title}, by their own codes.", compose={"include": [include]})
+        return head("ValueSet", id_, name, title, f"{title}, by their own codes.", compose={"include": [include]})
 
     return [value_set("recognition-item", "RecognitionItems", "All unified items", ITEMS),
             value_set("recognition-exam", "RecognitionExams", "Unified items that are exams", ITEMS, "exam"),
@@ -281,9 +284,9 @@ def _value_sets() -> list[Resource]:
 def _equivalence(row: Row, line: int) -> tuple[str, str]:
     """ConceptMap equivalence and the comment that R4 asks for where it is not ``equivalent`` (cmd-1)."""
     confidence, note = row["loinc_confidence"], row["note"]
-    remarks = [equivalence for start, equivalence in _NOTES.items() if note.startswith(start)]
+    remarks = [equivalence for start, equivalence in NOTES.items() if note.startswith(start)]
     _require(not note.startswith("LOINC") or bool(remarks), "items.tsv", line,
-             "a note that begins with LOINC must say one of: " + ", ".join(_NOTES))
+             "a note that begins with LOINC must say one of: " + ", ".join(NOTES))
     if confidence == "loose":
         return "inexact", "Property, specimen or method is not exactly the item's." + (f" {note}." if note else "")
     if remarks and remarks[0]:
@@ -291,7 +294,8 @@ def _equivalence(row: Row, line: int) -> tuple[str, str]:
     return "equivalent", ""
 
 
-def _loinc_map(items: list[Row]) -> Resource:
+def loinc_map(items: list[Row]) -> Resource:
+    """The items' LOINC codes as a ConceptMap."""
     elements = []
     for line, row in enumerate(items, 2):
         if row["loinc_confidence"] in ("", "unchecked"):
@@ -299,7 +303,7 @@ def _loinc_map(items: list[Row]) -> Resource:
         equivalence, comment = _equivalence(row, line)
         target = {"code": row["loinc"], "equivalence": equivalence, **({"comment": comment} if comment else {})}
         elements.append({"code": row["unified_code"], "display": row["name_zh"], "target": [target]})
-    return _head(
+    return head(
         "ConceptMap", "recognition-item-loinc", "RecognitionItemToLoinc", "Unified items to LOINC",
         "LOINC codes of unified items. Only a code whose meaning was compared or read, and of which no note says "
         "otherwise, is equivalent; codes that nobody has checked are left out.", copyright=LOINC_NOTICE,
@@ -307,26 +311,28 @@ def _loinc_map(items: list[Row]) -> Resource:
         group=[{"source": ITEMS, "target": LOINC, "element": elements}])
 
 
-def _panel_loinc_map(panels: list[Row]) -> Resource:
+def panel_loinc_map(panels: list[Row]) -> Resource:
+    """The panels' LOINC codes as a ConceptMap."""
     elements = [{"code": row["panel_code"], "display": row["name_zh"],
                  "target": [{"code": row["loinc_panel"], "equivalence": "relatedto",
                              "comment": "The members have not been compared."}]}
                 for row in panels if row["loinc_panel"]]
-    return _head(
+    return head(
         "ConceptMap", "recognition-panel-loinc", "RecognitionPanelToLoinc", "Order panels to LOINC",
         "LOINC panels that are close to ours. Their members differ or were not compared, so none is equivalent.",
         copyright=LOINC_NOTICE, sourceUri=f"{BASE}/ValueSet/recognition-panel", targetUri="http://loinc.org/vs",
         group=[{"source": PANELS, "target": LOINC, "element": elements}])
 
 
-def _coverage(edges: list[Row]) -> Resource:
+def coverage(edges: list[Row]) -> Resource:
+    """The coverage edges as a ConceptMap."""
     elements: dict[str, Resource] = {}
     for row in edges:
         element = elements.setdefault(row["prior_code"], {"code": row["prior_code"], "display": row["prior_name"],
                                                           "target": []})
         element["target"].append({"code": row["order_code"], "display": row["order_name"],
                                   "equivalence": _COVERAGE[row["coverage"]], "comment": row["reason"]})
-    return _head(
+    return head(
         "ConceptMap", "recognition-coverage", "RecognitionCoverage", "Which earlier item covers which order",
         "From an earlier item to an order that it covers: narrower = full (the order asks for no more than the earlier "
         "item gave), inexact = advisory (a clinician decides), disjoint = none (looks alike and does not cover). The "

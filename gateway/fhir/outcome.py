@@ -17,7 +17,8 @@ _DETAILS = {(Category.INVALID, "required"): "required", (Category.INVALID, "data
             (Category.INVALID, "table-value"): "code-invalid", (Category.NOT_FOUND, "gone"): "deleted",
             (Category.FORBIDDEN, "login"): "login", (Category.BUSY, "throttled"): "throttled",
             (Category.CONFLICT, "duplicate"): "duplicate", (Category.INVALID, "business-rule"): "business-rule"}
-_PATH = re.compile(r"[A-Z][A-Za-z]*(?:\.[A-Za-z]+(?:\[[0-9]+\])?)*")
+_PATH = re.compile(r"[A-Z][A-Za-z]*(?:\.[A-Za-z]+(?:\[[0-9]+\])?)*"
+                   r"|[a-z-]+\.(?:tsv|toml)(?::[0-9]+)?")  # or the line of a table that the resource carries
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,12 @@ class Entry:
         return f"Bundle.entry[{self.index}]"
 
     def locate(self, where: str) -> str:
-        """The place within the Bundle of one within the entry's resource: ``Patient.name`` → ``….resource.name``."""
+        """The place within the Bundle of one within the entry's resource: ``Patient.name`` → ``….resource.name``.
+
+        A place that is no FHIRPath, such as a table's line, stays as it is.
+        """
+        if where[:1].islower():
+            return where
         _, dot, rest = where.partition(".")
         return f"{self.where}.resource{dot}{rest}"
 

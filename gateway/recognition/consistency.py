@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ITEM = re.compile(r"[ET][A-Z]{2}[0-9]{3}[0-9A-Z]", re.ASCII)
 _PANEL = re.compile(r"P-[A-Z0-9]{1,12}", re.ASCII)
+_REGION = re.compile(r"[A-Za-z0-9]{1,12}", re.ASCII)
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,80}", re.ASCII)
 _REASON = re.compile(r"[A-Z][A-Z0-9]{0,15}", re.ASCII)
 #: http://terminology.hl7.org/CodeSystem/v3-ActCode, value set ActEncounterCode
@@ -135,6 +136,11 @@ class _Check:
                 elif item and name and name != item.name_zh:
                     self.faults.add(row.where, f"{side}_name is not the name of {code}")
         places = {(row.value.prior, row.value.order): row.where for row in self.given.of("coverage-edges.tsv")}
+        for edge in self.rules.catalogue.edges:
+            for code in (edge.prior, edge.order):
+                if code not in self.items and (edge.prior, edge.order) not in places:  # the edge was taken over
+                    self.faults.add("items.tsv", f"{code} is missing: coverage of the base names it "
+                                                 f"({edge.prior} → {edge.order})")
         self._check_coverage(self.rules.catalogue.edges, places)
 
     def _check_coverage(self, edges: Iterable[Edge], places: Mapping[tuple[str, str], str]) -> None:
@@ -142,10 +148,6 @@ class _Check:
         for edge in edges:
             if edge.coverage == "full":
                 full.setdefault(edge.prior, []).append(edge.order)
-                if edge.order not in self.items or edge.prior not in self.items:
-                    self.faults.add(places.get((edge.prior, edge.order), "items.tsv"),
-                                    f"the edge {edge.prior} → {edge.order} names an item that this version lacks") \
-                        if (edge.prior, edge.order) not in places else None
         for cycle in cycles(full):
             where = next((places[step] for step in zip(cycle, cycle[1:], strict=False) if step in places),
                          "coverage-edges.tsv")
@@ -166,8 +168,8 @@ class _Check:
             region: Region = row.value
             if region.parent and region.parent not in self.rules.regions:
                 self.faults.add(row.where, f"parent {region.parent} is no region")
-            if region.code and (not region.code.isascii() or not region.code.isalnum()):
-                self.faults.add(row.where, "a region's code is letters and digits, such as 330100")
+            if region.code and not _REGION.fullmatch(region.code):
+                self.faults.add(row.where, "a region's code is 1 to 12 letters and digits, such as 330100")
         for cycle in cycles(parents):
             self.faults.add(next((places[code] for code in cycle if code in places), "regions.tsv"),
                             f"regions lie in a circle: {' → '.join(cycle)}")

@@ -40,14 +40,21 @@ def is_catalogue(resource: Mapping[str, Any]) -> bool:
         return False
     if str(resource.get("id", "")).startswith(PREFIX) or resource.get("url") == URL:
         return True
-    return any(coding.get("system") == TYPE_SYSTEM and coding.get("code") == TYPE
-               for coding in resource.get("type", {}).get("coding", ()))
+    return _of_our_type(resource)
+
+
+def _of_our_type(resource: Mapping[str, Any]) -> bool:
+    """Also for a resource that nobody has checked yet."""
+    concept = resource.get("type")
+    codings = concept.get("coding") if isinstance(concept, dict) else None
+    return isinstance(codings, list) and any(
+        isinstance(coding, dict) and coding.get("system") == TYPE_SYSTEM and coding.get("code") == TYPE
+        for coding in codings)
 
 
 def head_in(resource: Mapping[str, Any], faults: Faults) -> Head | None:
     """What the Library says of the version; None, and the faults, where that is missing or wrong."""
-    if not any(coding.get("system") == TYPE_SYSTEM and coding.get("code") == TYPE
-               for coding in resource.get("type", {}).get("coding", ())):
+    if not _of_our_type(resource):
         faults.add("Library.type", f"type must be {TYPE} of {TYPE_SYSTEM}: this id and URL are the catalogue's")
     if resource.get("url") != URL:
         faults.add("Library.url", f"url must be {URL}")

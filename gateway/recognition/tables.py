@@ -32,6 +32,7 @@ from gateway.recognition.rules import (
     Window,
 )
 from gateway.terminology import Catalogue, Edge, Item, Panel
+from profiles import build
 
 
 class Table(NamedTuple):
@@ -69,9 +70,8 @@ TABLES: Mapping[str, Table] = {
     "settlement.tsv": Table(("region", "version", "share", "schemes", "items"), _VALID),
 }
 _HEAD_KEYS = ("version", "effective", "title", "base")
-_VERSION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,38}[A-Za-z0-9])?", re.ASCII)  # part of a resource's id
+_VERSION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,30}[A-Za-z0-9])?", re.ASCII)  # part of a resource's id
 _DECIMAL = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", re.ASCII)
-_LOINC_NOTES = ("LOINC generic", "LOINC region", "LOINC =", "LOINC property")  # LOINC's code is not exactly ours
 
 
 class Refused(InvalidResource):
@@ -127,25 +127,31 @@ def ruleset_from_tables(files: Mapping[str, bytes], earlier: Iterable[RuleSet] =
     ``earlier``: the versions that are there, for ``base`` and because a code is never used again. ``head``: instead of
     ``catalogue.toml``. ``institutions``: slugs that may be named beside those of ``institutions.tsv``; None: any.
     """
+    return read(files, earlier, head, institutions)[0]
+
+
+def read(files: Mapping[str, bytes], earlier: Iterable[RuleSet] = (), head: Head | None = None,
+         institutions: Collection[str] | None = None, faults: Faults | None = None) -> tuple[RuleSet, Given]:
+    """As ``ruleset_from_tables``, with what the tables themselves held; ``faults``: those that were found before."""
     from gateway.recognition import consistency
 
-    faults = Faults()
+    faults = faults or Faults()
     head = head or read_head(files.get(HEAD), faults)
     given = read_tables(files, faults)
     if head is None:
         faults.raise_any()
-        raise AssertionError  # without a head there is a fault
+        raise AssertionError("a head that cannot be read leaves a fault")
     known = {rules.version: rules for rules in earlier}
     base = known.get(head.base)
     if head.base and base is None:
         faults.add(HEAD, f"base '{head.base}' is no version that is loaded; {_nearest(head.base, known)}")
-    for name in (ITEMS, PANELS, EDGES):
+    for name in (ITEMS, PANELS, EDGES, "regions.tsv", "reasons.tsv"):
         if not head.base and name not in files:
             faults.add(name, f"there is no {name}; add it, or name a base in {HEAD}")
     rules = _assembled(head, given, base)
     consistency.check(rules, given, list(known.values()), institutions, faults)
     faults.raise_any()
-    return rules
+    return rules, given
 
 
 def read_head(raw: bytes | None, faults: Faults) -> Head | None:
@@ -172,7 +178,7 @@ def head_of(version: str, effective: object, title: str, base: str, where: str, 
     """A head of checked values; None, and the faults, where version or effective day are missing or wrong."""
     before = len(faults.issues)
     if not _VERSION.fullmatch(version):
-        faults.add(where, "version must be 1 to 40 letters, digits, '.' or '-', such as \"2026.2\"")
+        faults.add(where, "version must be 1 to 32 letters, digits, '.' or '-', such as \"2026.2\"")
     if isinstance(effective, str):
         effective = _date(effective)
     if type(effective) is not date:
@@ -333,7 +339,10 @@ def _item(line: Line) -> Item:
     loinc, note = line.text("loinc"), line.text("note")
     if bool(loinc) != bool(confidence):
         line.wrong("loinc and loinc_confidence go together")
-    sure = confidence in ("checked", "read") and not note.startswith(_LOINC_NOTES)
+    remarks = [equivalence for start, equivalence in build.NOTES.items() if note.startswith(start)]
+    if note.startswith("LOINC") and not remarks:
+        line.wrong("a note that begins with LOINC must say one of: " + ", ".join(build.NOTES))
+    sure = confidence in ("checked", "read") and not any(remarks)
     return Item(code=line.need("unified_code"), domain=line.one_of("domain", ("exam", "test")),
                 category=line.need("category"), name_zh=line.need("name_zh"), name_en=line.need("name_en"),
                 specimen=line.text("specimen"), modality=line.text("modality"), body_site=line.text("body_site"),
@@ -442,4 +451,4 @@ def _assembled(head: Head, given: Given, base: RuleSet | None) -> RuleSet:
 
 
 __all__ = ["EDGES", "HEAD", "ITEMS", "PANELS", "TABLES", "Faults", "GatewayError", "Given", "Head", "Placed", "Refused",
-           "head_of", "read_head", "read_tables", "ruleset_from_tables"]
+           "head_of", "read", "read_head", "read_tables", "ruleset_from_tables"]

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("huren.recognition")
 
 POLL_SECONDS = 0.5  # a version is to be seen within a second of its load
+_ANYWAY_SECONDS = 60.0  # two loads may commit in another order than that of their times
 
 
 class Hospital(Protocol):
@@ -102,7 +103,9 @@ class Rulebook:
         self._lock = threading.Lock()
         self._seen = -1  # `store.newest` when the store was last read
         self._next = 0.0  # monotonic time of the next look
+        self._anyway = 0.0  # and of the next reading, whether something changed or not
         self._known: dict[_Key, RuleSet | None] = {}
+        self._plain: dict[str, RuleSet] = {}
         self._snapshot = self._made([])
 
     def at(self, now: int) -> RuleSet:
@@ -128,6 +131,14 @@ class Rulebook:
         if time.monotonic() >= self._next:
             self._look()
         return list(self._snapshot.rules)
+
+    def plain(self) -> list[RuleSet]:
+        """All of them as their tables say, without the manifests' hospitals."""
+        return list(self._plain.values())
+
+    def bases(self) -> dict[str, str]:
+        """Version → its base, of those in the store."""
+        return {key.name: key.base.name for key in self._known if key.base}
 
     def day(self, now: int) -> date:
         """The local day of a time (µs)."""
@@ -163,17 +174,19 @@ class Rulebook:
                 self._lock.release()
 
     def _load(self, store: Store) -> None:
-        self._next = time.monotonic() + POLL_SECONDS
+        moment = time.monotonic()
+        self._next = moment + POLL_SECONDS
         newest = store.newest("Library")
-        if newest == self._seen:
+        if newest == self._seen and moment < self._anyway:
             return
         self._snapshot = self._made(_stored(store))
-        self._seen = newest
+        self._seen, self._anyway = newest, moment + _ANYWAY_SECONDS
 
     def _made(self, stored: list[_Stored]) -> _Snapshot:
         """A version is read once for each state of its Library and of its base's."""
         first = shipped()
-        made, keys, known = {first.version: first}, {first.version: _Key("", 0)}, {}
+        made, keys = {first.version: first}, {first.version: _Key(first.version, 0)}
+        known: dict[_Key, RuleSet | None] = {}
         order = [(self.start(first.effective), 0, first.version)]
         for one in _bases_first(stored):
             if one.head.base not in ("", *made):
@@ -184,7 +197,7 @@ class Rulebook:
             if rules is not None and rules.version not in made:
                 made[rules.version], keys[rules.version] = rules, key
                 order.append((self.start(rules.effective), one.updated, rules.version))
-        self._known = known
+        self._known, self._plain = known, made
         order.sort()
         by_name = {name: with_hospitals(rules, self._hospitals) for name, rules in made.items()}
         return _Snapshot(tuple(start for start, _, _ in order), tuple(by_name[name] for _, _, name in order), by_name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from gateway.edges.http.interactions import (
     Who,
     condition,
     location_of,
+    new_id,
     require_type,
     require_valid,
     shape_of,
@@ -119,16 +119,18 @@ class Bundles:
             if not entry.resource_type:
                 raise GatewayError(Category.UNSUPPORTED, "an entry writes resources; operations go by themselves",
                                    f"{entry.where}.request.url", detail="path")
-        identities = {entry.index: f"{entry.resource_type}/{entry.resource_id or uuid.uuid4()}" for entry in writes}
+        identities = {entry.index: f"{entry.resource_type}/{entry.resource_id or new_id(entry.resource or {})}"
+                      for entry in writes}
         bundle.resolve(entries, identities, self._conditional_references(who, writes))
-        operations = [_operation(who, entry, identities[entry.index]) for entry in writes]
+        operations: list[Put | Delete] = [_operation(who, entry, identities[entry.index]) for entry in writes]
+        more = self._rest.beside(who, operations)
         for operation in operations:
             if isinstance(operation, Put):
                 self._store.prepare(operation)
         access = Access(who.caller.name, who.caller.institution, "transaction", _targets(writes), 200, who.peer)
-        written = self._store.write(Unit(list(operations), access=access), who.caller) if operations else []
+        written = self._store.write(Unit([*operations, *more], access=access), who.caller) if operations else []
         answers: dict[int, bundle.Response] = {}
-        for entry, operation, done in zip(writes, operations, written, strict=True):
+        for entry, operation, done in zip(writes, operations, written[:len(operations)], strict=True):
             answers[entry.index] = _written(operation, done, returns)
         persons: dict[int, None] = {}
         for entry in entries:

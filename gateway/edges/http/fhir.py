@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.exceptions import MethodNotAllowed
 
 from gateway import search
+from gateway.adapter import load_all
 from gateway.config import Settings
 from gateway.edges.http import negotiate
 from gateway.edges.http.batch import Bundles
@@ -28,6 +29,8 @@ from gateway.edges.http.interactions import (
 from gateway.errors import Category, GatewayError
 from gateway.fhir import bundle, json, resource, xml
 from gateway.fhir.outcome import Issue, operation_outcome
+from gateway.recognition.loading import Loading
+from gateway.recognition.versions import Rulebook
 
 if TYPE_CHECKING:
     from gateway.store import Store
@@ -42,7 +45,8 @@ class Fhir:
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._store = store
-        self._rest = Interactions(store)
+        institutions = lambda: {a.source.institution for a in load_all(settings.adapter_folders).all}  # noqa: E731
+        self._rest = Interactions(store, Loading(Rulebook(settings.timezone, (), store), store, institutions))
         self._bundles = Bundles(store, self._rest, self._search)
         self._capability = Capability(settings)
         update, delete = ("update", self.update), ("delete", self.delete)

@@ -5,6 +5,7 @@ A request and an entry of a batch or transaction come to the same methods, so th
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,8 @@ from gateway.errors import Category, GatewayError
 from gateway.fhir import bundle, check, resource
 from gateway.fhir.elements import resource_types
 from gateway.fhir.primitives import RULES
+from gateway.recognition import library
+from gateway.recognition.loading import Loading
 from gateway.store.model import Access, Delete, Put, Row, Unit, Written
 
 if TYPE_CHECKING:
@@ -76,8 +79,9 @@ class Who:
 class Interactions:
     """Read, vread, history, create, update and delete over a store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, loading: Loading) -> None:
         self._store = store
+        self._loading = loading
 
     # ---------------------------------------------------------------- http.html#read, #vread, #history
 
@@ -113,7 +117,7 @@ class Interactions:
     def create(self, who: Who, resource_type: str, given: dict[str, Any]) -> Result:
         """A new resource under an id of ours."""
         require_type(resource_type)
-        given = {**given, "id": str(uuid.uuid4())}
+        given = {**given, "id": new_id(given)}
         _require_kind(given, resource_type)
         require_valid(given)
         put = Put(given, who.institution, if_match=0)
@@ -133,8 +137,9 @@ class Interactions:
     def _put(self, who: Who, put: Put, action: str, status: int) -> Result:
         kind, identity = put.resource["resourceType"], put.resource["id"]
         access = Access(who.caller.name, who.caller.institution, action, f"{kind}/{identity}", status, who.peer)
+        more = self.beside(who, [put])
         self._store.prepare(put)
-        [written] = self._store.write(Unit([put], access=access), who.caller)
+        written = self._store.write(Unit([put, *more], access=access), who.caller)[0]
         return Result(201 if written.outcome == "created" else 200, text_of(put, written), written.version,
                       written.updated, location_of(written), audited=True)
 
@@ -143,8 +148,23 @@ class Interactions:
         require_type(resource_type)
         access = Access(who.caller.name, who.caller.institution, "delete", f"{resource_type}/{resource_id}", 204,
                         who.peer)
-        [written] = self._store.write(Unit([Delete(resource_type, resource_id, if_match)], access=access), who.caller)
+        delete = Delete(resource_type, resource_id, if_match)
+        more = self.beside(who, [delete])
+        written = self._store.write(Unit([delete, *more], access=access), who.caller)[0]
         return Result(204, version=written.version, updated=written.updated, audited=True)
+
+
+    def beside(self, who: Who, operations: list[Put | Delete]) -> list[Put | Delete]:
+        """What must be written with these, and whether they may be at all: see `gateway.recognition.loading`."""
+        return self._loading.complete(operations, who.caller, time.time_ns() // 1000)
+
+
+def new_id(given: dict[str, Any]) -> str:
+    """The id of a resource that a client creates: ours, but for a version of the catalogue, whose id is its name."""
+    version = given.get("version")
+    if library.is_catalogue(given) and isinstance(version, str) and version:
+        return library.PREFIX + version
+    return str(uuid.uuid4())
 
 
 # ---------------------------------------------------------------- addresses
