@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from gateway.errors import Category, GatewayError
+from gateway.recognition.decision import body_of
 from gateway.recognition.model import LineBody, State
 from gateway.store.model import Line
 from gateway.store.schema import MEASURES
@@ -163,7 +164,7 @@ class Counting:
 
     def count(self, line: Line) -> str:
         """What a line counts now, as text."""
-        return counted(line, LineBody(**line.body), self.zone).text()
+        return counted(line, body_of(line), self.zone).text()
 
     def cells(self, text: str) -> list[tuple[Cell, Measures]]:
         """The cells of such a text."""
