@@ -9,6 +9,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from gateway.caller import GATEWAY
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
 from gateway.fhir import check
+from gateway.ordering import Ordering, Sender, unmapped_remark
 from gateway.recognition.marks import Marks
 from gateway.recognition.versions import Rulebook
 from gateway.source import Conversion
@@ -38,6 +40,7 @@ class Pipeline:
         self._institutions = {adapter.source.institution for adapter in self.adapters.all}
         self.rulebook = Rulebook(settings.timezone, self.adapters.all, store)
         self._marks = Marks(settings.timezone)
+        self.ordering = Ordering(settings, store, self.adapters)
 
     # ---------------------------------------------------------------- HL7v2
 
@@ -51,7 +54,7 @@ class Pipeline:
                                     facility=header.sending_facility if header else "")
         if inbound.receipt:
             self._log(header, "-", inbound.receipt, 0.0)
-            return inbound.receipt
+            return self._resent(inbound.receipt, raw, header)
         return self._settle(inbound, raw, peer, header, refusal)
 
     def _settle(self, inbound: Inbound, raw: bytes, peer: str, header: hl7v2.Header | None,
@@ -84,13 +87,41 @@ class Pipeline:
         settlement = Settlement(inbound.id, "stored", institution, "^".join(header.message_type), receipt,
                                 conversion.unmapped)
         access = Access(f"mllp:{header.sending_facility}", institution, "receive", f"inbox/{inbound.id}", 200, peer)
+        sender = None
+        if conversion.orders or conversion.charges:
+            sender = _sender(adapter, header, peer)
+            self.ordering.admit(conversion, sender)
+        # An order is settled when it has been matched, so that a crash in between runs it again.
+        unit = Unit(self._puts(conversion, institution), None if conversion.orders else settlement, access=access)
         try:
-            self.store.write(Unit(self._puts(conversion, institution), settlement, access=access), GATEWAY)
+            self.store.write(unit, GATEWAY)
         except GatewayError as error:
             if error.category is Category.CONFLICT:  # the store names the resource; its time was this field's
-                error.where = "OBR-22" if any(obr.get(22) for obr in message.all("OBR")) else "MSH-7"
+                error.where = "OBR-22" if any(obr.get(22) for obr in message.all("OBR")) and not sender else "MSH-7"
             raise
-        return receipt
+        if sender is None or not conversion.orders:
+            return receipt
+        found, detail = self.ordering.match(conversion, sender)
+        settlement.receipt = receipt = replace(receipt, detail=detail)
+        self.store.write(Unit(settlement=settlement), GATEWAY)
+        return replace(receipt, reply=self.ordering.reply(message, conversion, found, sender))
+
+    def _resent(self, receipt: Receipt, raw: bytes, header: hl7v2.Header | None) -> Receipt:
+        """The same answer as the first time; that of an order message is made anew from the stored lines."""
+        if receipt.category is not None or header is None or header.message_type[0] not in hl7v2.ORDER_MESSAGES:
+            return receipt
+        try:
+            adapter = self.adapters.for_hl7(header.sending_facility, header.sending_application)
+            sender = _sender(adapter, header, "")
+            if sender.reminder == "none":
+                return receipt
+            message = adapter.parse(raw)
+            conversion = adapter.convert_hl7(message, header.sending_facility)
+            found = self.ordering.recall(conversion, receipt.detail, sender)
+            return replace(receipt, reply=self.ordering.reply(message, conversion, found, sender))
+        except GatewayError as error:  # the hospital's folder has changed since: what was stored stays stored
+            log.warning("reminder of inbox=%s not repeated: %s", receipt.inbox_id, error.category.value)
+            return receipt
 
     def _puts(self, conversion: Conversion, institution: str) -> list[Put | Delete]:
         for change in conversion.changes:
@@ -184,6 +215,10 @@ class Pipeline:
                  len(conversion.changes), (time.perf_counter() - began) * 1000)
 
 
+def _sender(adapter: Adapter, header: hl7v2.Header, peer: str) -> Sender:
+    return Sender(adapter.source_for(header.sending_facility), header.sending_facility, peer, adapter.reminder)
+
+
 def _peek(raw: bytes) -> tuple[hl7v2.Header | None, GatewayError | None]:
     try:
         return hl7v2.peek(raw), None
@@ -195,6 +230,9 @@ def _stored(inbox_id: int, conversion: Conversion) -> Receipt:
     if not conversion.unmapped:
         return Receipt(inbox_id, resources=len(conversion.changes))
     first = conversion.unmapped[0]
+    if conversion.orders:
+        return Receipt(inbox_id, resources=len(conversion.changes), remark=unmapped_remark(conversion.unmapped),
+                       remark_where=first.where)
     remark = f"stored; {len(conversion.unmapped)} code(s) are not mapped to unified items: add them to codes.csv"
     return Receipt(inbox_id, resources=len(conversion.changes), remark=remark, remark_where=first.where)
 

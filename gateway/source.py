@@ -97,7 +97,11 @@ class OrderLine:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """A financial transaction (FT1) of an order: ``credit`` takes a charge back. ``number``: "" when none is named."""
+    """A financial transaction (FT1) of an order: ``credit`` takes a charge back.
+
+    ``number``: the order's, "" when none is named. ``filler``: where FT1-23 alone names the order, its system and value
+    as FHIR searches them; ``number`` is then that value.
+    """
 
     number: str
     credit: bool

@@ -340,8 +340,11 @@ class Listener:
             error = hl7v2.AckError(answer.error_code, answer.text, "E", receipt.where, receipt.message)
         elif receipt.remark:
             error = hl7v2.AckError(answer.error_code, answer.text, "W", receipt.remark_where, receipt.remark)
-        return hl7v2.ack(header, answer.acknowledgment_code, error=error, now=datetime.now(self._zone),
-                         control_id=next(self._control_ids))
+        now, control_id = datetime.now(self._zone), next(self._control_ids)
+        if isinstance(receipt.reply, hl7v2.Reply):
+            return hl7v2.reply_bytes(header, answer.acknowledgment_code, receipt.reply, error=error, now=now,
+                                     control_id=control_id)
+        return hl7v2.ack(header, answer.acknowledgment_code, error=error, now=now, control_id=control_id)
 
     def _refuse_too_large(self, connection: socket.socket, head: bytes, peer: str) -> None:
         """Answer from the block's beginning, then let the rest run by: a sender that writes on sees its answer."""

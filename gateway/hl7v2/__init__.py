@@ -6,19 +6,23 @@
   ``segment.get(field, component, subcomponent, repetition)`` (escapes resolved, "" when absent), ``segment.require``,
   ``segment.is_null``, ``segment.repetitions``, ``segment.components``, ``segment.raw``.
 - ``ack(header, code, *, text, error, now, control_id) -> bytes``: the general acknowledgement with ``AckError``.
-- ``convert(message, source) -> Conversion``: ORU^R01 and its kin as FHIR R4 resources.
+- ``convert(message, source) -> Conversion``: ORU^R01 and its kin, orders (ORM, OML, OMI, OMG) and charges (DFT) as FHIR
+  R4 resources.
+- ``reply_bytes(header, code, reply, …) -> bytes``: the answer to an order message, with what is said of its orders.
 - ``timestamps``, ``charset``: HL7 times as FHIR's; character sets by name and by check.
 
 The manual is ``README.md`` in this folder.
 """
 
 from gateway.hl7v2 import charset, timestamps
-from gateway.hl7v2.ack import AckError, ack
+from gateway.hl7v2.ack import AckError, Notice, ack
 from gateway.hl7v2.batch import split
-from gateway.hl7v2.convert import convert
+from gateway.hl7v2.convert import ORDER_MESSAGES, convert
 from gateway.hl7v2.header import Header, peek
 from gateway.hl7v2.message import Message, Part, Segment, parse
+from gateway.hl7v2.response import Answered, Reply, answered, patient_of, reply_bytes
 from gateway.hl7v2.separators import Separators, escape, unescape
 
-__all__ = ["AckError", "Header", "Message", "Part", "Segment", "Separators", "ack", "charset", "convert", "escape",
-           "parse", "peek", "split", "timestamps", "unescape"]
+__all__ = ["ORDER_MESSAGES", "AckError", "Answered", "Header", "Message", "Notice", "Part", "Reply", "Segment",
+           "Separators", "ack", "answered", "charset", "convert", "escape", "parse", "patient_of", "peek",
+           "reply_bytes", "split", "timestamps", "unescape"]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2.builder import Builder, Reference
-from gateway.hl7v2.datatypes import code_text, codeable, decimal, identifier
+from gateway.hl7v2.datatypes import code_text, codeable, decimal, entity_system, identifier
 from gateway.hl7v2.insurance import coverages_from
 from gateway.hl7v2.message import Message, Segment
 from gateway.hl7v2.people import encounter_from, hospital, patient_from, practitioner
@@ -22,6 +22,7 @@ from gateway.source import Charge, Conversion, Source
 #: FT1-6 (table 0017): a charge, and a credit that takes it back. Payments, co-payments and adjustments bill no order.
 _CHARGE: Final = "CG"
 _CREDIT: Final = "CR"
+BILLING: Final = frozenset((_CHARGE, _CREDIT))
 _OTHERS: Final = frozenset(("CO", "PY", "AJ"))
 
 
@@ -71,9 +72,11 @@ def _add_charge(transaction: _Transaction, group: _Group, patient: Reference, en
     text = number.get(1) if number else ""
     local = code_text(service.get(4) if service is not None else "") or code_of(ft1)
     shared = shares_number(builder)
-    charge = charge_of(ft1, f"{text}|{local}" if text and shared else text,
-                       numbers.filler.get(1) if numbers.filler else "", patient["reference"].partition("/")[2], local,
-                       scheme, builder)
+    filler = ""
+    if number is not None and numbers.placer is None:
+        filler = f"{entity_system(number, 'filler', builder.source)}|{text}"
+    charge = charge_of(ft1, f"{text}|{local}" if numbers.placer and shared else text, filler,
+                       patient["reference"].partition("/")[2], local, scheme, builder)
     builder.conversion.charges.append(charge)
     request = request_key(numbers, local, shared, builder) if numbers.placer else ""
     _add_item(ft1, charge, request, patient, encounter, builder)
@@ -129,7 +132,7 @@ def _money(ft1: Segment) -> dict[str, Any]:
 def transaction_type(ft1: Segment, builder: Builder) -> str:
     """FT1-6 in the standard's words; INVALID when neither the table nor the manifest knows it."""
     kind = builder.source.table("FT1-6", ft1.get(6)).upper()
-    if kind not in (_CHARGE, _CREDIT) and kind not in _OTHERS:
+    if kind not in BILLING and kind not in _OTHERS:
         raise GatewayError(Category.INVALID, f"FT1-6 holds no transaction type that is known{ft1.which()}; send CG or "
                            "CR, or add it to the manifest's tables", "FT1-6",
                            detail="table-value" if kind else "required")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2.builder import Builder
-from gateway.hl7v2.charges import charge_of
+from gateway.hl7v2.charges import BILLING, charge_of, transaction_type
 from gateway.hl7v2.insurance import coverages_from
 from gateway.hl7v2.message import Message, Segment
 from gateway.hl7v2.order_details import OrderContext, add_details, context_of
@@ -116,9 +116,9 @@ def _add_order(placed: Placed, following: Placed | None, replaced: Resource | No
         encounter=context.visit)
     builder.conversion.orders.append(line)
     for ft1 in placed.charges:
-        filler = numbers.filler.get(1) if numbers.filler else ""
-        builder.conversion.charges.append(charge_of(ft1, number, filler, line.patient, known.code, context.scheme,
-                                                    builder))
+        if transaction_type(ft1, builder) in BILLING:
+            builder.conversion.charges.append(charge_of(ft1, number, "", line.patient, known.code, context.scheme,
+                                                        builder))
     return made if control in ("RP", "RQ", "RU") else None
 
 

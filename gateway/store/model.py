@@ -77,6 +77,8 @@ class Receipt:
     remark_where: str = ""
     resources: int = 0
     resend: bool = False
+    #: what the edge adds to its answer (`gateway.hl7v2.Reply`): made anew for a resend, never stored
+    reply: Any = None
 
 
 @dataclass(frozen=True, slots=True)
