@@ -3,10 +3,11 @@
     ordered ─► reminded ─► viewed ─► recognised ─────┐
                    └─────────┴─────► not_recognised ─┴─► (revoked) ─► viewed
 
-Every event is a dict with ``kind`` and ``state`` (the line's state after it), ``doctor`` (who), and ``set``: the members of
-`LineBody` that it changed, with their new values. So a line is its events' ``set`` laid over each other, in their order
-(`rebuild`), and no event need be read twice to know what it did. What a later judge wants beside is named in full:
-``decision``, ``verdict``, ``results``, ``catalogue`` of a decision, ``trace`` of a reminder.
+Every event is a dict with ``kind`` and ``state`` (the line's state after it), ``doctor`` (who), and ``set``: the
+members of `LineBody` that it changed, with their new values; the first one names the line as well. So a line is its
+events' ``set`` laid over each other, in their order (`rebuild`), and no event need be read twice to know what it did.
+What a later judge wants beside is named in full: ``decision``, ``verdict``, ``results``, ``catalogue`` of a decision,
+``trace`` of a reminder.
 
 Nothing is changed in place: a `LineChange` without events says that there is nothing to do.
 """
@@ -78,9 +79,19 @@ def changed(line: Line, kind: EventKind, state: str, by: str, members: Mapping[s
     event: dict[str, Any] = {"kind": kind.value, "state": state}
     if by:
         event["doctor"] = by
+    if not line.version:
+        event.update(institution=line.institution, number=line.number, item=line.item)
     event.update({name: value for name, value in (said or {}).items() if value not in ("", None, 0, (), [])})
     event["set"] = new
     return LineChange(replace(line, state=state, body={**_NEW, **line.body, **new}), (event,), tuple(cards))
+
+
+def with_members(change: LineChange, members: Mapping[str, Any]) -> LineChange:
+    """A change of one event that sets further members."""
+    [event] = change.events
+    new = {**event["set"], **members}
+    line = replace(change.line, body={**change.line.body, **members})
+    return replace(change, line=line, events=({**event, "set": new},))
 
 
 def same(line: Line) -> LineChange:
@@ -185,11 +196,7 @@ def fingerprint(action: Action) -> str:
 
 
 def _with_key(change: LineChange, line: Line, action: Action, print_: str) -> LineChange:
-    keys = {**line.body.get("keys", {}), action.key: print_}
-    [event] = change.events
-    event["set"]["keys"] = keys
-    event["key"] = action.key
-    return LineChange(replace(change.line, body={**change.line.body, "keys": keys}), (event,), change.cards)
+    return with_members(change, {"keys": {**line.body.get("keys", {}), action.key: print_}})
 
 
 def _check(action: Action, line: Line, now: int) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.caller import GATEWAY
+from gateway.errors import Category, GatewayError
 from gateway.fhir import resource
 from gateway.identity import is_national_system, national_keys
 from gateway.source import Source
@@ -43,6 +44,33 @@ class Who:
     patient: str = ""
     known: bool = False
     doubt: bool = False
+
+
+def require_shape(patient: Mapping[str, Any]) -> None:
+    """INVALID where what is read here of a Patient has another shape than R4 says."""
+    if not isinstance(patient, Mapping) or patient.get("resourceType", "Patient") != "Patient":
+        raise GatewayError(Category.INVALID, "must be a Patient", "Patient")
+    for name in ("identifier", "name"):
+        rows = patient.get(name, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise GatewayError(Category.INVALID, "must be a list of objects", f"Patient.{name}")
+    for one in patient.get("identifier", []):
+        if not all(isinstance(one.get(name, ""), str) for name in ("system", "value", "use")):
+            raise GatewayError(Category.INVALID, "system, value and use must be strings", "Patient.identifier")
+        for name in ("type", "period"):
+            if not isinstance(one.get(name, {}), dict):
+                raise GatewayError(Category.INVALID, f"{name} must be an object", "Patient.identifier")
+        codings = one.get("type", {}).get("coding", [])
+        if not isinstance(codings, list) or not all(isinstance(coding, dict) for coding in codings):
+            raise GatewayError(Category.INVALID, "must be a list of objects", "Patient.identifier.type.coding")
+        if not all(isinstance(one.get("period", {}).get(name, ""), str) for name in ("start", "end")):
+            raise GatewayError(Category.INVALID, "must be dateTimes", "Patient.identifier.period")
+    for one in patient.get("name", []):
+        if not isinstance(one.get("given", []), list):
+            raise GatewayError(Category.INVALID, "must be a list of strings", "Patient.name.given")
+    for name in ("id", "gender", "birthDate"):
+        if not isinstance(patient.get(name, ""), str):
+            raise GatewayError(Category.INVALID, "must be a string", f"Patient.{name}")
 
 
 def own_patients(patient: Mapping[str, Any], source: Source | None) -> list[str]:

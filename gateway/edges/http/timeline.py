@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from decimal import Decimal
 from typing import Any
 
-ITEM = "http://huren.example/fhir/CodeSystem/recognition-item"
-_LOINC = "http://loinc.org"
-#: v3-ObservationInterpretation → how the page marks it.
-_FLAGS = {"H": "high", "HH": "critical-high", "HU": "critical-high", "L": "low", "LL": "critical-low",
-          "LU": "critical-low", "A": "abnormal", "AA": "critical", "POS": "abnormal"}
+from gateway.fhir.display import flag_of, institution_of, label, range_of, value_of, when_of
+from gateway.terminology.systems import ITEMS, LOINC
+
+__all__ = ["ITEM", "Course", "Day", "Entry", "Point", "Result", "courses", "days", "institution_of", "label",
+           "result_of", "value_of", "when_of"]
+
+ITEM = ITEMS
 _SENTENCE = set("\n。；，")
 _TEXT = 24  # a value longer than this is a text to read, not a cell of a table
 _WIDE, _HIGH, _MARGIN = 300, 84, 8  # a course is drawn in these units
@@ -94,30 +95,6 @@ class Course:
         return " ".join(f"{p.x:.1f},{p.y:.1f}" for p in self.points)
 
 
-def institution_of(resource: Mapping[str, Any]) -> str:
-    """The slug of the hospital that a resource comes from: ``meta.source`` is ``urn:huren:<slug>``."""
-    source = str((resource.get("meta") or {}).get("source", ""))
-    return source.removeprefix("urn:huren:").partition("#")[0] if source.startswith("urn:huren:") else ""
-
-
-def when_of(resource: Mapping[str, Any]) -> str:
-    """The clinically relevant time as sent."""
-    period = resource.get("effectivePeriod") or {}
-    return str(resource.get("effectiveDateTime") or period.get("start") or resource.get("started")
-               or resource.get("issued") or "")
-
-
-def label(concept: Mapping[str, Any] | None) -> str:
-    """What people call a concept: the unified display, else its text, else any display or code."""
-    concept = concept or {}
-    codings = concept.get("coding") or []
-    for coding in codings:
-        if coding.get("system") == ITEM and coding.get("display"):
-            return str(coding["display"])
-    shown = concept.get("text") or next((c["display"] for c in codings if c.get("display")), "")
-    return str(shown or next((c["code"] for c in codings if c.get("code")), ""))
-
-
 def days(reports: Iterable[dict[str, Any]], studies: Iterable[dict[str, Any]],
          observations: Mapping[str, dict[str, Any]]) -> list[Day]:
     """The time line, newest day first. ``observations`` by their reference ``Observation/id``."""
@@ -155,41 +132,8 @@ def _study(study: dict[str, Any]) -> Entry:
 def result_of(observation: Mapping[str, Any]) -> Result:
     """A row of a report."""
     value, unit = value_of(observation)
-    flags = [_FLAGS[c["code"]] for concept in observation.get("interpretation", ())
-             for c in concept.get("coding", ()) if c.get("code") in _FLAGS]
-    return Result(label(observation.get("code")), value, unit, _range(observation), flags[0] if flags else "",
+    return Result(label(observation.get("code")), value, unit, range_of(observation), flag_of(observation),
                   bool(len(value) > _TEXT or _SENTENCE & set(value)))
-
-
-def value_of(observation: Mapping[str, Any]) -> tuple[str, str]:
-    """The value as text, and its unit."""
-    if quantity := observation.get("valueQuantity"):
-        return f"{quantity.get('comparator', '')}{number(quantity.get('value'))}", str(quantity.get("unit") or "")
-    if (concept := observation.get("valueCodeableConcept")) is not None:
-        return label(concept), ""
-    if (ratio := observation.get("valueRatio")) is not None:
-        return ":".join(number((ratio.get(part) or {}).get("value")) for part in ("numerator", "denominator")), ""
-    for name in ("valueString", "valueInteger", "valueDateTime", "valueTime", "valueBoolean"):
-        if name in observation:
-            return str(observation[name]), ""
-    return label(observation.get("dataAbsentReason")), ""
-
-
-def number(value: Any) -> str:
-    """A decimal as it was sent: 1.50 stays 1.50."""
-    return format(value, "f") if isinstance(value, Decimal) else "" if value is None else str(value)
-
-
-def _range(observation: Mapping[str, Any]) -> str:
-    for given in observation.get("referenceRange", ()):
-        low, high = (number((given.get(side) or {}).get("value")) for side in ("low", "high"))
-        if low and high:
-            return f"{low}–{high}"
-        if text := given.get("text"):
-            return str(text)[:_TEXT]
-        if low or high:
-            return f"≥ {low}" if low else f"≤ {high}"
-    return ""
 
 
 # ---------------------------------------------------------------- courses
@@ -200,7 +144,7 @@ def courses(observations: Iterable[dict[str, Any]], most: int = 6) -> list[Cours
     for observation in observations:
         quantity = observation.get("valueQuantity") or {}
         item = next((c["code"] for c in (observation.get("code") or {}).get("coding", ())
-                     if c.get("system") in (ITEM, _LOINC) and c.get("code")), "")
+                     if c.get("system") in (ITEM, LOINC) and c.get("code")), "")
         if item and quantity.get("value") is not None and not quantity.get("comparator") and when_of(observation) \
                 and observation.get("status") not in ("cancelled", "entered-in-error"):
             groups.setdefault((item, quantity.get("code") or quantity.get("unit") or ""), []).append(observation)
