@@ -15,7 +15,6 @@ from hashlib import blake2b
 from typing import Any
 
 from gateway.edges.http.cds_hooks.words import Words
-from gateway.recognition.decision import card_id
 from gateway.recognition.model import Checked, Kind, Shown, State, Summary
 from gateway.recognition.rules import Reason, RuleSet
 from gateway.source import Source
@@ -31,7 +30,6 @@ TOPIC = f"{BASE}/CodeSystem/cds-topic"
 REASONS = f"{BASE}/CodeSystem/recognition-reason"
 #: The card's lines for the plug-in (`gateway.edges.http.widget`).
 LINES = "http://huren.example/fhir/cds-hooks/lines"
-_IDS = uuid.uuid5(uuid.NAMESPACE_URL, f"{BASE}/cds-hooks/suggestion")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHOWN = (Kind.RECOGNISABLE, Kind.PARTIAL, Kind.ADVISORY)
 #: Of a draft order, what its members' orders keep: not its identity, not what belongs to its own code.
@@ -58,13 +56,17 @@ class View:
 
 
 def order_cards(checked: Iterable[Checked], view: View) -> list[Card]:
-    """The one card for all matches of a signature; empty where there is nothing to say."""
+    """The one card for all matches of a signature; empty where there is nothing to say.
+
+    Its uuid is that under which the lines that are to be decided were recorded: the same matches, the same card, so
+    that a client replaces the one it shows. A suggestion's uuid is the order line's id.
+    """
     lines = [one for one in checked if is_shown(one)]
     if not lines:
         return []
     lines.sort(key=lambda one: -one.verdict.kind.rank)  # what can be recognised first; else in the order of the client
     urgent = any(one.interruptive and one.verdict.kind is Kind.RECOGNISABLE for one in lines)
-    card: Card = {"uuid": card_of(lines), "summary": _summary(lines, view),
+    card: Card = {"uuid": lines[0].card, "summary": _summary(lines, view),
                   "indicator": "warning" if urgent else "info", "detail": _detail(lines, view), "source": _source(view)}
     if suggestions := [made for one in lines if (made := _suggestion(one, view))]:
         card["suggestions"] = suggestions
@@ -107,16 +109,6 @@ def patient_cards(summary: Summary, view: View, secret: bytes) -> list[Card]:
 def is_shown(one: Checked) -> bool:
     """Whether a card speaks of the line: something covers it, and it is not decided for these results."""
     return bool(one.line) and not one.suppressed and one.verdict.kind in _SHOWN
-
-
-def card_of(lines: Iterable[Checked]) -> str:
-    """The card's uuid: the same matches, the same card, so that a client replaces the one it shows."""
-    return card_id((one.line, result.reference) for one in lines for result in one.results)
-
-
-def suggestion_of(line: str) -> str:
-    """The uuid of the suggestion that recognises a line: stable."""
-    return str(uuid.uuid5(_IDS, line))
 
 
 def sealed(secret: bytes, content: str) -> str:
@@ -261,7 +253,7 @@ def _suggestion(one: Checked, view: View) -> dict[str, Any] | None:
             return None
         actions += created
         key = "recognise_part"
-    suggestion: dict[str, Any] = {"label": clip(words.say(key, item=name), LABEL), "uuid": suggestion_of(one.line),
+    suggestion: dict[str, Any] = {"label": clip(words.say(key, item=name), LABEL), "uuid": one.line,
                                   "isRecommended": one.verdict.kind is Kind.RECOGNISABLE and not one.verdict.states}
     return suggestion | {"actions": actions} if actions else suggestion
 

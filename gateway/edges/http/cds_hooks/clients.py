@@ -125,7 +125,7 @@ def key_in(keys: Mapping[str, Any], kid: str, alg: str) -> jwt.PyJWK | None:
     for key in keys.get("keys", ()):
         if not isinstance(key, dict) or key.get("kid") != kid or key.get("use", "sig") != "sig":
             continue
-        if key.get("alg", alg) != alg or (key.get("kty"), key.get("crv")) not in _FITS[alg]:
+        if key.get("alg", alg) != alg or (key.get("kty"), key.get("crv")) != _FITS[alg]:
             continue
         public = {name: value for name, value in key.items() if name not in ("d", "p", "q", "dp", "dq", "qi", "oth")}
         try:
@@ -137,9 +137,9 @@ def key_in(keys: Mapping[str, Any], kid: str, alg: str) -> jwt.PyJWK | None:
     return None
 
 
-_FITS: dict[str, set[tuple[Any, Any]]] = {
-    "ES256": {("EC", "P-256")}, "ES384": {("EC", "P-384")},
-    "RS256": {("RSA", None)}, "RS384": {("RSA", None)}}
+#: Key type and curve that an algorithm needs.
+_FITS: dict[str, tuple[str, str | None]] = {"ES256": ("EC", "P-256"), "ES384": ("EC", "P-384"),
+                                            "RS256": ("RSA", None), "RS384": ("RSA", None)}
 
 
 def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:

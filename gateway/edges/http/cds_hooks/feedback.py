@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gateway.caller import Caller
-from gateway.edges.http.cds_hooks.cards import REASONS, is_sealed, suggestion_of
+from gateway.edges.http.cds_hooks.cards import REASONS, is_sealed
 from gateway.errors import Category, GatewayError
 from gateway.fhir import json
 from gateway.recognition.model import Action, Kind
@@ -85,9 +85,11 @@ class Feedback:
     def _one(self, entry: Entry, lines: list[Line], caller: Caller, peer: str) -> list[dict[str, Any]]:
         """An entry's actions, one after the other, each told."""
         if entry.accepted:
-            by_suggestion = {suggestion_of(line.id): line for line in lines}
-            return [{"suggestion": one} | (self._act("recognise", by_suggestion[one], entry, caller, peer)
-                                           if one in by_suggestion else _UNKNOWN) for one in entry.suggestions]
+            known = self._store.lines(entry.suggestions)
+            found = {id: line for id, line in known.items() if (line.institution, line.person)
+                     == (lines[0].institution, lines[0].person)}
+            return [{"suggestion": one} | (self._act("recognise", found[one], entry, caller, peer)
+                                           if one in found else _UNKNOWN) for one in entry.suggestions]
         decided = [line for line in lines if line.body.get("verdict") != Kind.ADVISORY]
         if entry.reason and entry.system == REASONS and decided:
             return [self._act("not_recognise", line, entry, caller, peer) for line in decided]
