@@ -1,4 +1,4 @@
-"""A small server that speaks the plug-in's JSON (`gateway.edges.http.widget`): what a test wants to go wrong, goes wrong.
+"""A small server that speaks the plug-in's JSON (`gateway.edges.http.widget`); what a test wants to go wrong, does.
 
 It keeps lines in memory with the same states as the gateway; ``page`` is the workstation page of another origin that
 embeds the plug-in by one tag under a strict Content-Security-Policy.
@@ -37,7 +37,8 @@ def lab(line: str = "L1", **more: Any) -> dict[str, Any]:
     return {
         "line": line, "state": "reminded", "institution": "hz-demo-2", "number": f"P-{line}", "verdict": "RECOGNISABLE",
         "order": {"item": "PHM001A", "name_zh": "血常规", "name_en": "Complete blood count", "local": "XCG",
-                  "display": "血常规(五分类)", "department": "消化内科", "doctor": "D-7", "reference": f"ServiceRequest/{line}"},
+                  "display": "血常规(五分类)", "department": "消化内科", "doctor": "D-7",
+                  "reference": f"ServiceRequest/{line}"},
         "codes": [], "states": [], "missing": [], "preselected": "R4", "reasons": REASONS, "decision": None,
         "blocking": False, "interruptive": True, "must_view": True, "explained": False, "billed": False,
         "reports": [{
@@ -69,7 +70,8 @@ def exam(line: str = "L2", **more: Any) -> dict[str, Any]:
                    "institution_zh": "演示钱塘影像医院", "institution_en": "Demo Qiantang Imaging Hospital",
                    "time": "2026-11-19T16:02:00+08:00", "issued": "2026-11-19T18:00:00+08:00", "status": "final",
                    "flags": [], "results": [],
-                   "texts": [{"name": "检查所见", "text": "肝右叶见一低密度灶,大小约12mm×10mm,边界清,增强后无强化。\n胆囊、胰腺、脾未见异常。"}],
+                   "texts": [{"name": "检查所见", "text": "肝右叶见一低密度灶,大小约12mm×10mm,边界清,增强后无强化。\n"
+                                                      "胆囊、胰腺、脾未见异常。"}],
                    "conclusion": "肝右叶囊肿。"}]) | more
 
 
@@ -162,10 +164,10 @@ class _Handler(BaseHTTPRequestHandler):
             return True
         return False
 
-    def do_OPTIONS(self) -> None:  # noqa: N802
+    def do_OPTIONS(self) -> None:
         self._answer(204, b"")
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         if self._cut():
             return
         path, _, _ = self.path.partition("?")
@@ -176,7 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"reminders": [self.fake.reminder(line) for line in self.fake.waiting]})
         elif path.endswith("/images"):
             instances = [{"uid": f"1.2.{n}", "number": n, "frames": 1} for n in range(5)]
-            self._json(200, {"series": [{"uid": "1.2", "description": "腹窗 5mm", "modality": "CT", "instances": instances}]})
+            self._json(200, {"series": [{"uid": "1.2", "description": "腹窗 5mm", "modality": "CT",
+                                         "instances": instances}]})
         elif "/images/" in path:
             self._answer(200, _png(), "image/png")
         elif path.startswith("/recognition/lines/") and parts[2] in self.fake.lines:
@@ -190,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._json(404, {"resourceType": "OperationOutcome", "issue": [{"diagnostics": "no such line"}]})
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self._cut():
             return

@@ -400,6 +400,19 @@ class Recognition:
                                  f"order-line/{line.id}", 200, peer, (line.person,) if line.person else ()))
         return made
 
+    def studies(self, id: str, caller: Caller) -> list[tuple[str, Row]]:
+        """The ImagingStudies behind a line's reports, each with its report's id; NOT_FOUND, FORBIDDEN."""
+        line = self._own_line(id, caller, "r")
+        found: list[tuple[str, Row]] = []
+        for row in self._store.named([types.key("DiagnosticReport", one) for one in line.body["reports"]], GATEWAY):
+            report = _read(row)
+            named = [one["reference"].rpartition("/")[2] for one in report.get("imagingStudy", ())
+                     if "ImagingStudy/" in one.get("reference", "")]
+            rows = self._store.named([types.key("ImagingStudy", one) for one in named], GATEWAY) if named \
+                else self._checker.studies_of(report) if detail.item_of(report).startswith("E") else []
+            found += [(row.id, study) for study in rows]
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:

@@ -14,7 +14,7 @@ from flask.sessions import NullSession, SessionInterface
 
 from gateway.adapter import load_all
 from gateway.config import Settings
-from gateway.edges.http import cds_hooks, operation, pages, recognition_figures, widget
+from gateway.edges.http import cds_hooks, images, operation, pages, recognition_figures, widget
 from gateway.edges.http.exchange import Request, Response
 from gateway.edges.http.fhir import Fhir
 from gateway.edges.http.figures import Figures
@@ -81,6 +81,7 @@ def create_app(settings: Settings, store: Store, figures: Figures | None = None)
     widget.install(app, settings)
     adapters = load_all(settings.adapter_folders, settings.default_adapter)
     recognition = Recognition(settings, store, adapters)
+    images.install(app, store, recognition)
     app.hooks.manners.append(cds_hooks.install(app, settings, store, recognition, adapters.all))
     app.recognition_figures = recognition_figures.install(app, settings, store,
                                                           recognition_figures.rules_now(settings, store))

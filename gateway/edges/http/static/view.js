@@ -16,7 +16,7 @@ const WINDOWS = [["auto"], ["lung", -600, 1500], ["soft", 40, 400], ["bone", 400
 const line = document.body.dataset.line, main = document.querySelector("main");
 const given = new URLSearchParams(location.hash.slice(1));
 const session = given.get("session") || sessionStorage.getItem("huren-session") || "";
-if (given.has("session")) { // out of the address, so that nobody copies it
+if (given.get("session")) { // out of the address, so that nobody copies it
   sessionStorage.setItem("huren-session", session);
   given.delete("session");
   history.replaceState(null, "", `${location.pathname}${location.search}${given.size ? `#${given}` : ""}`);

@@ -25,7 +25,7 @@ const TEXTS = {
   "critical-high": ["危急高", "critically high"], "critical-low": ["危急低", "critically low"],
   FLAG_CRITICAL: ["含危急值", "critical value"], FLAG_HAEMOLYSIS: ["标本溶血", "haemolysed specimen"],
   FLAG_REPEAT: ["原报告建议复查", "repeat advised"], FLAG_IMAGES: ["影像无法调阅", "images not available"],
-  hint: ["Alt+Y 互认 · Alt+N 不互认 · Esc 关闭", "Alt+Y recognise · Alt+N do not · Esc close"], region: ["检查检验互认", "Mutual recognition"],
+  region: ["检查检验互认", "Mutual recognition"],
 };
 const ARROW = { high: "↑", low: "↓", "critical-high": "⇈", "critical-low": "⇊", critical: "‼", abnormal: "!" };
 const LINES = "http://huren.example/fhir/cds-hooks/lines";
@@ -46,7 +46,7 @@ button.main { background:var(--accent); border-color:var(--accent); color:var(--
 dialog { width:min(1060px,calc(100vw - 24px)); max-width:none; max-height:calc(100dvh - 24px); padding:0; border:1px solid var(--line); border-radius:16px; background:var(--card); color:var(--ink); box-shadow:0 24px 80px #0006; overflow:hidden; }
 dialog[open] { display:flex; flex-direction:column; } dialog::backdrop { background:#0b1514a6; }
 header { display:flex; gap:12px; align-items:flex-start; padding:14px 20px; border-bottom:1px solid var(--line); } header div { flex:1; min-width:0; }
-h2 { font-size:1.22em; line-height:1.3; margin:0; } h3 { font-size:1em; margin:0 0 6px; } h3 span, small { color:var(--soft); font-weight:400; font-size:.875em; }
+h2 { font-size:1.22em; line-height:1.3; margin:0; } h3 { font-size:1em; margin:0 0 6px; } small { color:var(--soft); font-weight:400; font-size:.875em; }
 header p { margin:2px 0 0; color:var(--soft); } .x { border:0; font-size:1.25em; line-height:1; padding:8px 12px; }
 .tag { display:inline-block; border:1px solid currentColor; color:var(--warm); border-radius:99px; font-size:.8em; padding:0 9px; margin:2px 6px 2px 0; }
 .sides { display:grid; grid-template-columns:minmax(190px,1fr) minmax(0,3.2fr); overflow:auto; flex:1; min-height:0; } .sides > * { padding:16px 20px; min-width:0; } .mine { background:var(--paper); border-right:1px solid var(--line); }
@@ -56,14 +56,14 @@ table { width:100%; border-collapse:collapse; margin:6px 0; } th { text-align:le
 .n { text-align:right; white-space:nowrap; font-variant-numeric:tabular-nums; } .f { margin-right:8px; font-size:.875em; font-weight:600; color:var(--high); } .f.down { color:var(--low); } tr.hit td:first-child { box-shadow:inset 3px 0 var(--accent); padding-left:10px; }
 svg { width:72px; height:22px; vertical-align:middle; overflow:visible; } polyline { fill:none; stroke:var(--accent); stroke-width:1.6; } circle { fill:var(--accent); } .t { font-size:.8em; color:var(--soft); white-space:nowrap; }
 .text { white-space:pre-line; overflow-wrap:anywhere; margin:8px 0; } .text b { display:block; color:var(--soft); font-weight:500; font-size:.875em; }
-.thumbs { display:flex; flex-wrap:wrap; gap:8px; align-items:center; margin:8px 0; } canvas { width:92px; height:92px; object-fit:contain; background:#000; border-radius:8px; display:block; } .thumbs a { border-radius:8px; } .thumbs a.b { align-self:center; }
+.thumbs { display:flex; flex-wrap:wrap; gap:8px; align-items:center; margin:8px 0; } canvas { width:92px; height:92px; object-fit:contain; background:#000; border-radius:8px; display:block; } 
 summary { cursor:pointer; color:var(--accent); padding:6px 0; }
-footer { border-top:1px solid var(--line); padding:12px 20px; display:flex; flex-wrap:wrap; gap:10px; align-items:center; } footer .hint { margin-left:auto; color:var(--soft); font-size:.8em; }
+footer { border-top:1px solid var(--line); padding:12px 20px; display:flex; flex-wrap:wrap; gap:10px; align-items:center; }
 .banner { padding:10px 20px; border-top:1px solid var(--line); display:flex; gap:12px; align-items:center; flex-wrap:wrap; } .banner.bad { color:var(--warm); font-weight:600; } .banner.ok { background:var(--tint); } .banner code { font-size:.85em; overflow-wrap:anywhere; }
 .why { padding:12px 20px; border-top:1px solid var(--line); overflow:auto; max-height:55%; flex:none; } .why h3 { margin-bottom:4px; } .told { display:flex; gap:8px; align-items:center; min-height:40px; } .told input { width:20px; height:20px; accent-color:var(--accent); }
 .why ul { list-style:none; margin:4px 0 0; padding:0; display:grid; gap:6px; } .why li button { width:100%; text-align:left; white-space:normal; color:var(--ink); } .why li button[aria-expanded=true], .why li button.first { border-color:var(--accent); background:var(--tint); }
 .why li div { display:flex; gap:8px; margin-top:6px; } textarea { flex:1; font:inherit; color:inherit; background:var(--card); border:1px solid var(--soft); border-radius:10px; padding:8px; min-height:40px; min-width:0; }
-@media (max-width:700px) { .corner { right:12px; bottom:12px; } dialog { width:100vw; height:100dvh; max-height:none; border:0; border-radius:0; margin:0; } .sides { display:block; } .mine { border-right:0; border-bottom:1px solid var(--line); } .mine dl { display:grid; grid-template-columns:auto 1fr; gap:0 12px; } dd { margin:0; } header, footer, .why, .banner, .sides > * { padding-left:14px; padding-right:14px; } footer > button { flex:1; } footer .hint { display:none; } .r { display:none; } .f { display:block; margin:0; } svg { width:56px; } }
+@media (max-width:700px) { .corner { right:12px; bottom:12px; } dialog { width:100vw; height:100dvh; max-height:none; border:0; border-radius:0; margin:0; } .sides { display:block; } .mine { border-right:0; border-bottom:1px solid var(--line); } .mine dl { display:grid; grid-template-columns:auto 1fr; gap:0 12px; } dd { margin:0; } header, footer, .why, .banner, .sides > * { padding-inline:14px; } footer > button { flex:1; } .r { display:none; } .f { display:block; margin:0; } svg { width:56px; } }
 .sides:focus-visible { outline-offset:-3px; }
 @media (prefers-reduced-motion:reduce) { * { animation:none !important; transition:none !important; } }`;
 
@@ -87,8 +87,8 @@ class HurenRecognition extends HTMLElement {
   static observedAttributes = ["patient", "encounter", "doctor", "institution", "lang", "base", "session"];
   #root = this.attachShadow({ mode: "open" });
   #say = h("div", { class: "say", role: "status", "aria-live": "polite" });
-  #corner = h("section");
-  #dialog = h("dialog", { "aria-modal": "true", "aria-labelledby": "title" });
+  #nook = h("section");
+  #box = h("dialog", { "aria-modal": "true", "aria-labelledby": "title" });
   #session = ""; #lines = new Map(); #seen = new Set(); #note = null; #queue = []; #at = 0; #detail = null; #stage = {}; #back = null; #timer = 0; #run = 0;
 
   constructor() {
@@ -96,11 +96,11 @@ class HurenRecognition extends HTMLElement {
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(CSS);
     this.#root.adoptedStyleSheets = [sheet];
-    this.#root.append(this.#say, this.#corner, this.#dialog);
-    this.#dialog.addEventListener("cancel", event => { event.preventDefault(); this.#leave(); });
-    this.#dialog.addEventListener("close", () => this.#closed());
-    this.#dialog.addEventListener("keydown", event => this.#keys(event));
-    this.onShortcut = event => { if (event.altKey && event.code === "KeyR" && !this.#dialog.open && this.#first()) { event.preventDefault(); this.#openAll(); } };
+    this.#root.append(this.#say, this.#nook, this.#box);
+    this.#box.addEventListener("cancel", event => { event.preventDefault(); this.#leave(); });
+    this.#box.addEventListener("close", () => this.#closed());
+    this.#box.addEventListener("keydown", event => this.#keys(event));
+    this.onShortcut = event => { if (event.altKey && event.code === "KeyR" && !this.#box.open && this.#first()) { event.preventDefault(); this.#openAll(); } };
   }
 
   /** Token of POST /recognition/sessions; as a property it does not stand in the page. */
@@ -117,19 +117,16 @@ class HurenRecognition extends HTMLElement {
   disconnectedCallback() { document.removeEventListener("keydown", this.onShortcut); clearTimeout(this.#timer); }
   attributeChangedCallback(name, old, value) {
     if (!this.isConnected || old === value) return;
-    if (name === "lang") { this.#paint(); if (this.#dialog.open) this.#draw(); return; }
+    if (name === "lang") { this.#paint(); if (this.#box.open) this.#draw(); return; }
     if (name !== "session") { this.#lines.clear(); this.#note = null; this.#paint(); }
     this.#poll();
   }
 
   /** Ask what is known of draft orders (CDS Hooks); resolves to {reminders, cards} or {failed}, never rejects, never holds an order up. */
-  async check({ hook = "order-sign", patient, patientId, encounterId, userId, draftOrders = [], selections, prefetch, context } = {}) {
-    const id = patientId || patient?.id || this.#my("patient") || "";
+  async check({ hook = "order-sign", patient, draftOrders = [], prefetch, ...context } = {}) {
     const orders = Array.isArray(draftOrders) ? { resourceType: "Bundle", type: "collection", entry: draftOrders.map(resource => ({ resource })) } : draftOrders;
-    const request = { hook, hookInstance: key(), context: { userId: userId || `Practitioner/${this.#my("doctor") || ""}`, patientId: id,
-      encounterId: encounterId || this.#my("encounter"), draftOrders: orders, selections: selections || (hook === "order-select" ? orders.entry.map(e => `${e.resource.resourceType}/${e.resource.id}`) : undefined), ...context },
-      prefetch: { ...(patient ? { patient } : {}), ...prefetch }, extension: { "http://huren.example/fhir/cds-hooks/institution": this.#my("institution") } };
-    if (hook === "patient-view") { delete request.context.draftOrders; delete request.context.selections; }
+    const request = { hook, hookInstance: key(), prefetch: { ...(patient && { patient }), ...prefetch }, extension: { "http://huren.example/fhir/cds-hooks/institution": this.#my("institution") },
+      context: { userId: `Practitioner/${this.#my("doctor")}`, patientId: patient?.id || this.#my("patient"), encounterId: this.#my("encounter"), draftOrders: orders, ...context } };
     try {
       const { cards = [] } = await this.#call("POST", "/cds-services/recognition", request);
       const found = cards.flatMap(card => card.extension?.[LINES] || []);
@@ -159,7 +156,7 @@ class HurenRecognition extends HTMLElement {
     const seconds = Number(this.getAttribute("poll") ?? 10);
     if (!seconds || !this.isConnected || !(this.#my("patient") || this.#my("doctor"))) return;
     const again = () => { this.#timer = setTimeout(() => this.#poll(), seconds * 1000); };
-    if (document.hidden || this.#dialog.open) again(); else this.refresh().catch(() => {}).finally(again);
+    if (document.hidden || this.#box.open) again(); else this.refresh().catch(() => {}).finally(again);
   }
 
   /** Open the report of one line, decided or not. */
@@ -173,7 +170,7 @@ class HurenRecognition extends HTMLElement {
       if (fresh.some(r => r.interruptive)) this.#say.textContent = `${this.#t("reminder")}: ${fresh.map(r => this.#name(r.order)).join(", ")}`;
     }
     this.#paint();
-    if (!this.#dialog.open && fresh.some(r => r.blocking)) this.#openAll();
+    if (!this.#box.open && fresh.some(r => r.blocking)) this.#openAll();
   }
 
   // ---- the corner: at most one thing
@@ -207,16 +204,16 @@ class HurenRecognition extends HTMLElement {
       kind += " pill";
       kids = [h("button", { "data-do": "open", "aria-keyshortcuts": "Alt+R", onclick: () => this.#openAll() }, t("quiet", this.#lines.size))];
     }
-    this.#corner.className = kind;
-    this.#corner.hidden = !kids.length;
-    this.#corner.setAttribute("aria-label", t("region"));
-    this.#corner.replaceChildren(...kids.filter(Boolean));
+    this.#nook.className = kind;
+    this.#nook.hidden = !kids.length;
+    this.#nook.setAttribute("aria-label", t("region"));
+    this.#nook.replaceChildren(...kids.filter(Boolean));
   }
 
   // ---- the dialog
   async #show() {
     const line = this.#queue[this.#at], run = ++this.#run;
-    if (!this.#dialog.open) {
+    if (!this.#box.open) {
       let active = document.activeElement;
       while (active?.shadowRoot?.activeElement && active !== this) active = active.shadowRoot.activeElement;
       this.#back = active;
@@ -224,7 +221,7 @@ class HurenRecognition extends HTMLElement {
     this.#detail = null;
     this.#stage = { key: key(), busy: "loading" };
     this.#draw();
-    if (!this.#dialog.open) this.#dialog.showModal();
+    if (!this.#box.open) this.#box.showModal();
     try {
       const detail = await this.#call("GET", this.#path(line));
       if (run !== this.#run) return;
@@ -273,7 +270,7 @@ class HurenRecognition extends HTMLElement {
     if (action === "revoke") { this.#say.textContent = this.#t("revoked"); this.#show(); return; }
     this.#note = { text: this.#t(done.state), more: `${this.#name(detail.order)} · ${this.#t("id")} ${done.decision}`, line };
     this.#say.textContent = this.#note.text;
-    if (this.#at + 1 < this.#queue.length) { this.#at++; this.#show(); } else { this.#detail = { ...detail, state: done.state }; this.#dialog.close(); }
+    if (this.#at + 1 < this.#queue.length) { this.#at++; this.#show(); } else { this.#detail = { ...detail, state: done.state }; this.#box.close(); }
   }
   async #conflict() {
     const mine = this.#detail.line, run = this.#run;
@@ -303,54 +300,53 @@ class HurenRecognition extends HTMLElement {
   #leave() {
     if (this.#held || this.#stage.busy === "sending") return;
     if (this.#stage.why) { this.#stage.why = false; this.#draw("[data-do=refuse]"); return; }
-    this.#dialog.close();
+    this.#box.close();
   }
   #closed() {
-    if (this.#held) { this.#dialog.showModal(); return; } // a browser may close a dialog on a second Esc
+    if (this.#held) { this.#box.showModal(); return; } // a browser may close a dialog on a second Esc
     this.#run++;
     this.#queue.forEach(line => this.#seen.add(line));
     this.#paint();
     const back = this.#back;
-    (back?.isConnected && back !== document.body ? back : this.#corner.querySelector("button:last-child"))?.focus();
+    (back?.isConnected && back !== document.body ? back : this.#nook.querySelector("button:last-child"))?.focus();
     this.#tell("huren-closed", { line: this.#detail?.line || "", state: this.#detail?.state || "" });
   }
   #keys(event) {
-    const press = name => { const found = this.#dialog.querySelector(`[data-do=${name}]:not(:disabled)`); if (found) { event.preventDefault(); found.click(); } };
+    const press = name => { const found = this.#box.querySelector(`[data-do=${name}]:not(:disabled)`); if (found) { event.preventDefault(); found.click(); } };
     if (event.key === "Escape") { event.preventDefault(); event.stopPropagation(); this.#leave(); }
     else if (event.altKey && event.code === "KeyY") press("recognise");
     else if (event.altKey && event.code === "KeyN") press("refuse");
     else if (event.key === "Tab") {
-      const stops = [...this.#dialog.querySelectorAll("button:not(:disabled), a[href], input, textarea, summary, [tabindex='0']")].filter(n => n.checkVisibility?.() ?? true);
+      const stops = [...this.#box.querySelectorAll("button:not(:disabled), a[href], input, textarea, summary, [tabindex='0']")].filter(n => n.checkVisibility?.() ?? true);
       const edge = event.shiftKey ? stops[0] : stops[stops.length - 1], now = this.#root.activeElement;
-      if (stops.length && (now === edge || now === this.#dialog)) { event.preventDefault(); (event.shiftKey ? stops[stops.length - 1] : stops[0]).focus(); }
+      if (stops.length && (now === edge || now === this.#box)) { event.preventDefault(); (event.shiftKey ? stops[stops.length - 1] : stops[0]).focus(); }
     }
   }
 
   #draw(focus) {
     const t = this.#t, d = this.#detail, s = this.#stage, pending = d && PENDING.includes(d.state), first = d?.reports?.[0];
-    const old = this.#dialog.querySelector(".sides"), top = old?.scrollTop || 0, held = this.#root.activeElement?.dataset?.do;
+    const old = this.#box.querySelector(".sides"), top = old?.scrollTop || 0, held = this.#root.activeElement?.dataset?.do;
     const sides = d && (s.sides?.of === d && s.sides.lang === this.#lang ? s.sides.node : h("div", { class: "sides", tabindex: "0", role: "group", "aria-label": t("result") }, this.#mine(d),
       h("section", { "aria-label": t("result") }, h("h3", {}, t("result")), (d.reports || []).map(r => this.#report(r, d)))));
     if (d) s.sides = { of: d, lang: this.#lang, node: sides };
-    this.#dialog.setAttribute("lang", this.#lang === "zh" ? "zh-CN" : "en");
-    this.#dialog.setAttribute("aria-busy", s.busy ? "true" : "false");
-    this.#dialog.replaceChildren(...[
+    this.#box.setAttribute("lang", this.#lang === "zh" ? "zh-CN" : "en");
+    this.#box.setAttribute("aria-busy", s.busy ? "true" : "false");
+    this.#box.replaceChildren(...[
       h("header", {}, h("div", {}, h("h2", { id: "title" }, d ? this.#name(d.order) : t("reminder")), d && first && h("p", {}, [this.#where(first), this.#ago(first.time)].filter(Boolean).join(" · ")),
         d && d.verdict !== "RECOGNISABLE" && h("span", { class: "tag" }, d.verdict === "PARTIAL" ? t("missing") : t("advisory")), d && [...new Set([...(d.codes || []), ...(d.reports || []).flatMap(r => r.flags || [])])].filter(c => c.startsWith("FLAG_")).map(c => h("span", { class: "tag" }, t(c))),
         this.#held && h("span", { class: "tag" }, t("blocking"))),
         this.#queue.length > 1 && h("small", {}, t("of", this.#at + 1, this.#queue.length)),
-        !this.#held && h("button", { class: "x", "data-do": "close", "aria-label": t("close"), onclick: () => this.#dialog.close() }, "×")),
+        !this.#held && h("button", { class: "x", "data-do": "close", "aria-label": t("close"), onclick: () => this.#box.close() }, "×")),
       d ? sides : h("p", { class: "banner" }, s.busy ? t("loading") : ""),
       s.bad && h("div", { class: "banner bad", role: "alert" }, s.bad, s.retry && h("button", { "data-do": "retry", onclick: s.retry }, t("retry"))),
       d && !pending && this.#decision(d),
       pending && s.why && this.#reasons(d),
-      pending && h("footer", {}, h("button", { class: "main", "data-do": "recognise", "aria-keyshortcuts": "Alt+Y", disabled: Boolean(s.busy), onclick: () => this.#act("recognise") }, s.busy ? t(s.busy) : t("recognise")),
-        h("button", { "data-do": "refuse", "aria-keyshortcuts": "Alt+N", "aria-expanded": String(Boolean(s.why)), disabled: Boolean(s.busy), onclick: () => { s.why = !s.why; this.#draw(s.why ? ".why li button" : "[data-do=refuse]"); } }, t("refuse")),
-        h("span", { class: "hint", "aria-hidden": "true" }, t("hint"))),
+      pending && h("footer", {}, h("button", { class: "main", "data-do": "recognise", title: "Alt+Y", "aria-keyshortcuts": "Alt+Y", disabled: Boolean(s.busy), onclick: () => this.#act("recognise") }, s.busy ? t(s.busy) : t("recognise")),
+        h("button", { "data-do": "refuse", title: "Alt+N", "aria-keyshortcuts": "Alt+N", "aria-expanded": String(Boolean(s.why)), disabled: Boolean(s.busy), onclick: () => { s.why = !s.why; this.#draw(s.why ? ".why li button" : "[data-do=refuse]"); } }, t("refuse"))),
     ].filter(Boolean));
     if (sides) sides.scrollTop = top;
-    const target = focus ? this.#dialog.querySelector(focus) : held && this.#dialog.querySelector(`[data-do=${held}]:not(:disabled)`);
-    if (this.#dialog.open) (target || this.#dialog).focus({ preventScroll: true });
+    const target = focus ? this.#box.querySelector(focus) : held && this.#box.querySelector(`[data-do=${held}]:not(:disabled)`);
+    if (this.#box.open) (target || this.#box).focus({ preventScroll: true });
   }
   #decision(d) {
     const t = this.#t, x = d.decision || {}, reason = (d.reasons || []).find(r => r.code === x.reason);
@@ -379,8 +375,8 @@ class HurenRecognition extends HTMLElement {
   }
   #report(r, d) {
     const t = this.#t, all = r.results || [], hits = all.filter(x => x.covers), rest = hits.length ? all.filter(x => !x.covers) : [];
-    const url = `${this.#base()}/recognition/view/${encodeURIComponent(d.line)}#${new URLSearchParams({ lang: this.#lang, ...(this.session ? { session: this.session } : {}) })}`;
-    return h("article", {}, h("h3", {}, this.#of(r, "title"), " ", h("span", {}, this.#where(r))),
+    const url = `${this.#base()}/recognition/view/${encodeURIComponent(d.line)}#${new URLSearchParams({ lang: this.#lang, doctor: this.#my("doctor") || "", session: this.session })}`;
+    return h("article", {}, h("h3", {}, this.#of(r, "title"), " ", h("small", {}, this.#where(r))),
       h("p", { class: "text" }, h("small", {}, [r.time && `${t("sampled")} ${day(r.time)}`, r.issued && `${t("issued")} ${day(r.issued)}`].filter(Boolean).join(" · "))),
       all.length > 0 && this.#table(hits.length ? hits : all), rest.length > 0 && h("details", {}, h("summary", {}, t("rest", rest.length)), this.#table(rest)),
       (r.texts || []).map(x => h("p", { class: "text" }, h("b", {}, x.name), x.text)), r.conclusion && h("p", { class: "text" }, h("b", {}, t("conclusion")), r.conclusion),
@@ -402,7 +398,7 @@ class HurenRecognition extends HTMLElement {
       h("div", { class: "t" }, points.slice(-3).map(p => p.value).join(" → "))];
   }
   async #pictures(d, run) {
-    const places = [...this.#dialog.querySelectorAll("[data-report]")];
+    const places = [...this.#box.querySelectorAll("[data-report]")];
     if (!places.length) return;
     const path = `${this.#path(d.line)}/images`;
     try {
@@ -440,7 +436,7 @@ class HurenRecognition extends HTMLElement {
     if (body) headers["Content-Type"] = "application/json";
     if (this.session) headers.Authorization = `Bearer ${this.session}`;
     try {
-      const answer = await fetch(this.#base() + path, { method, headers, body: body ? JSON.stringify(body) : undefined, credentials: "omit", cache: blob ? "default" : "no-store", referrerPolicy: "no-referrer", signal: stop.signal });
+      const answer = await fetch(this.#base() + path, { method, headers, body: body ? JSON.stringify(body) : undefined, credentials: "omit", cache: blob ? "default" : "no-store", signal: stop.signal });
       if (answer.ok) return blob ? await answer.blob() : await answer.json();
       const outcome = await answer.json().catch(() => ({}));
       throw Object.assign(new Error(outcome.issue?.[0]?.diagnostics || outcome.issue?.[0]?.details?.text || outcome.message || ""), { status: answer.status });
@@ -452,8 +448,5 @@ customElements.get("huren-recognition") || customElements.define("huren-recognit
 // One tag that does both: <script type="module" src="…/recognition/widget.js?institution=…&doctor=…"></script>
 const given = new URL(import.meta.url).searchParams;
 if (given.has("institution")) {
-  const own = document.createElement("huren-recognition");
-  for (const [name, value] of given) own.setAttribute(name, value);
-  const place = () => document.body.append(own);
-  if (document.body) place(); else document.addEventListener("DOMContentLoaded", place);
+  document.body.append(h("huren-recognition", Object.fromEntries(given)));
 }
