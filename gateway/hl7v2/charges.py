@@ -120,11 +120,11 @@ def _add_item(ft1: Segment, charge: Charge, request: str, patient: Reference, en
 
 
 def _money(ft1: Segment) -> dict[str, Any]:
-    """FT1-11 (CP: price with currency) as Money."""
+    """FT1-11 (CP, price&currency; some write price^currency) as Money."""
     amount = decimal(ft1.get(11))
     if amount is None:
         return {}
-    currency = ft1.get(11, 1, 2).upper()
+    currency = (ft1.get(11, 1, 2) or ft1.get(11, 2)).upper()
     known = len(currency) == 3 and currency.isascii() and currency.isalpha()
     return {"value": amount, **({"currency": currency} if known else {})}
 

@@ -7,7 +7,10 @@ from typing import Any
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import code_text, identifier, identifier_from, identifier_system
 from gateway.hl7v2.message import Segment
+from gateway.terminology import BASE
 
+#: Schemes as a region's settlement rules name them (``settlement.tsv``, column schemes).
+SCHEMES = f"{BASE}/CodeSystem/recognition-scheme"
 _RELATIONSHIP = "http://terminology.hl7.org/CodeSystem/subscriber-relationship"
 _CLASS = "http://terminology.hl7.org/CodeSystem/coverage-class"
 #: Table 0063 → subscriber-relationship, where both have it.
@@ -24,13 +27,22 @@ def coverages_from(segments: list[Segment], patient: Reference, key: str, builde
     references: list[Reference] = []
     scheme = ""
     for at, in1 in enumerate(segments, 1):
-        kind = builder.coded(in1, 15, "0086") or builder.coded(in1, 2, "0072")
+        kind = _scheme(in1, 15, builder) or _scheme(in1, 2, builder)
         if not kind:
             continue
         references.append(_coverage(in1, at, kind, patient, key, builder))
         if not scheme:
             scheme = next((coding["code"] for coding in kind.get("coding", ())), code_text(kind.get("text", "")))
     return references, scheme
+
+
+def _scheme(in1: Segment, at: int, builder: Builder) -> dict[str, Any]:
+    """A field as Coverage.type; the region's code before the hospital's own, where the manifest's table gives it."""
+    kind = builder.coded(in1, at)
+    own = code_text(in1.get(at))
+    if own and (scheme := builder.source.table(f"IN1-{at}", own)) != own:
+        kind.setdefault("coding", []).insert(0, {"system": SCHEMES, "code": scheme})
+    return kind
 
 
 def _coverage(in1: Segment, at: int, kind: dict[str, Any], patient: Reference, key: str, builder: Builder) -> Reference:
