@@ -19,6 +19,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "send": ("send", "send", "Send HL7v2 and DICOM files as a hospital does."),
     "adapter": ("adapter", "adapter", "Scaffold, check and record hospital folders."),
     "inbox": ("inbox", "inbox", "Show what arrived, and run it again."),
+    "catalogue": ("catalogue", "catalogue", "Load, compare and show versions of the catalogue of recognition."),
     "client": ("client", "client", "Who may use the HTTP paths."),
     "figures": ("figures", "figures", "How hospitals recognise each other's results; count everything anew."),
     "migrate": ("upkeep", "migrate", "Bring the database schema up to date."),

@@ -93,7 +93,7 @@ class CatalogueError(Exception):
 def resources(folder: Path) -> dict[str, Resource]:
     """File name → resource, for everything that the tables make."""
     items, panels, edges = (_rows(folder / name) for name in ("items.tsv", "panels.tsv", "coverage-edges.tsv"))
-    _add_core(panels, _rows(Path(__file__).parent / "recognition" / "panel-core.tsv"))
+    _add_core(panels, _rows(Path(__file__).parent / "panel-core.tsv"))
     _check_items(items)
     _check_panels(items, panels)
     _check_edges(items, edges)

@@ -23,7 +23,8 @@ CATALOGUE = ROOT.parent / "shared" / "catalogue"
 BASE = "http://huren.example/fhir"
 FILES = sorted(FOLDER.glob("*.json"))
 DEFINED = {path.stem: json.loads(path.read_text("utf-8")) for path in FILES}
-PROFILES = {r["type"]: r for r in DEFINED.values() if r["resourceType"] == "StructureDefinition"}
+PROFILES = {r["type"]: r for r in DEFINED.values() if r["resourceType"] == "StructureDefinition"
+            and r["type"] != "Extension"}
 
 needs_catalogue = pytest.mark.skipif(not CATALOGUE.is_dir(), reason="no tables of the catalogue beside the repository")
 
@@ -76,7 +77,7 @@ def test_codes_in_maps_and_properties_exist() -> None:
     codes = {r["url"]: {c["code"] for c in r["concept"]} for r in DEFINED.values() if r["resourceType"] == "CodeSystem"}
     for resource in DEFINED.values():
         for concept in resource.get("concept", ()):
-            for value in (p["valueCoding"] for p in concept["property"] if "valueCoding" in p):
+            for value in (p["valueCoding"] for p in concept.get("property", ()) if "valueCoding" in p):
                 assert value["code"] in codes.get(value["system"], {value["code"]}), concept["code"]
         if resource["resourceType"] == "ConceptMap":
             for group in resource["group"]:
@@ -92,11 +93,11 @@ def test_codes_in_maps_and_properties_exist() -> None:
 def test_properties_are_declared() -> None:
     """A concept has only properties that its CodeSystem declares, with values of the declared type."""
     for system in (r for r in DEFINED.values() if r["resourceType"] == "CodeSystem"):
-        types = {p["code"]: "value" + p["type"][0].upper() + p["type"][1:] for p in system["property"]}
+        types = {p["code"]: "value" + p["type"][0].upper() + p["type"][1:] for p in system.get("property", ())}
         assert {f["code"] for f in system.get("filter", ())} <= types.keys()
         assert system["count"] == len(system["concept"]) == len({c["code"] for c in system["concept"]})
         for concept in system["concept"]:
-            for prop in concept["property"]:
+            for prop in concept.get("property", ()):
                 assert set(prop) == {"code", types[prop["code"]]}
 
 
@@ -383,3 +384,45 @@ def test_each_hospitals_map_is_what_its_codes_make() -> None:
             "ConceptMap-hz-demo-3-recognition-item.json"} <= set(made)
     for name, text in made.items():
         assert (FOLDER / name).read_text("utf-8") == text, f"{name}: run python -m profiles.hospitals"
+
+
+def test_what_is_published_of_the_rules_is_what_the_tables_make() -> None:
+    """Regions, marks and reasons of the shipped tables stand as FHIR beside them, made from the tables as they are."""
+    from profiles.rules import made
+
+    texts = made()
+    assert {"CodeSystem-recognition-region.json", "CodeSystem-recognition-mark.json",
+            "CodeSystem-recognition-reason.json", "ValueSet-recognition-reason-CN.json"} == set(texts)
+    for name, text in texts.items():
+        assert (FOLDER / name).read_text("utf-8") == text, f"{name}: run python -m profiles.rules"
+
+
+def test_the_mark_s_extension_allows_what_the_gateway_sets() -> None:
+    """Every part that the gateway writes is a slice of the published extension, with its type; required ones are."""
+    from datetime import date
+
+    from gateway.recognition.marks import Marks
+    from gateway.recognition.rules import Institution, Period, Qualification
+    from gateway.recognition.versions import shipped
+
+    slices = {e["sliceName"]: e for e in DEFINED["StructureDefinition-recognition-mark"]["differential"]["element"]
+              if "sliceName" in e}
+    types = {e["id"].split(":")[1].split(".")[0]: "value" + e["type"][0]["code"]
+             for e in DEFINED["StructureDefinition-recognition-mark"]["differential"]["element"]
+             if e["id"].endswith(".value[x]") and "type" in e}
+    rules = shipped().changed(
+        institutions={"h": Institution("h", "h", region="330100")},
+        qualifications=(Qualification("h", "*", "330100", Period(date(2026, 1, 1), date(2026, 12, 31))),))
+    resource = {**GOOD["Observation"], "effectiveDateTime": "2026-02-03",
+                "code": {"coding": [{"system": f"{BASE}/CodeSystem/recognition-item", "code": "THM001Q"}]}}
+    Marks("Asia/Shanghai").set([resource], "h", rules)
+    [extension] = resource["extension"]
+    assert extension["url"] == DEFINED["StructureDefinition-recognition-mark"]["url"]
+    parts = {part["url"]: set(part) - {"url"} for part in extension["extension"]}
+    assert parts == {name: {types[name]} for name in slices}
+    assert {name for name, e in slices.items() if e["min"]} <= parts.keys()
+    [tag] = resource["meta"]["tag"]
+    marks = DEFINED["CodeSystem-recognition-mark"]
+    assert (tag["system"], tag["code"], tag["display"]) == (marks["url"], "330100HR", "杭州市HR")
+    assert tag["code"] in {concept["code"] for concept in marks["concept"]}
+    assert check(resource, profile=True) == []

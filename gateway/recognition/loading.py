@@ -61,6 +61,10 @@ class Loading:
         self._put(resource, there, now)
         return there[resource["version"]]
 
+    def refresh(self) -> None:
+        """See what was just written."""
+        self._rulebook.refresh()
+
     # ---------------------------------------------------------------- one version
 
     def _put(self, resource: Resource, there: dict[str, RuleSet], now: int) -> list[Put | Delete]:

@@ -154,24 +154,25 @@ def read(files: Mapping[str, bytes], earlier: Iterable[RuleSet] = (), head: Head
     return rules, given
 
 
-def read_head(raw: bytes | None, faults: Faults) -> Head | None:
-    """``catalogue.toml``; None when it cannot be read."""
-    if raw is None:
+def read_head(raw: bytes | None, faults: Faults, instead: Mapping[str, object] | None = None) -> Head | None:
+    """``catalogue.toml``, with ``instead`` in place of some of its values; None when it cannot be read."""
+    if raw is None and not instead:
         faults.add(HEAD, f"there is no {HEAD}; it says version and effective day")
         return None
     try:
-        values = tomllib.loads(raw.decode("utf-8-sig"))
+        values: dict[str, object] = tomllib.loads(raw.decode("utf-8-sig")) if raw else {}
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         faults.add(HEAD, f"this is no TOML in UTF-8: {error}")
         return None
+    values |= instead or {}
     for key in values.keys() - set(_HEAD_KEYS):
         faults.add(HEAD, f"unknown key '{key}'; {_nearest(key, _HEAD_KEYS)}")
-    texts = {key: values.get(key, "") for key in ("version", "title", "base")}
-    for key, value in texts.items():
-        if not isinstance(value, str):
+    for key in ("version", "title", "base"):
+        if not isinstance(values.setdefault(key, ""), str):
             faults.add(HEAD, f"{key} must be a text in quotes")
             return None
-    return head_of(texts["version"], values.get("effective"), texts["title"], texts["base"], HEAD, faults)
+    return head_of(str(values["version"]), values.get("effective"), str(values["title"]), str(values["base"]), HEAD,
+                   faults)
 
 
 def head_of(version: str, effective: object, title: str, base: str, where: str, faults: Faults) -> Head | None:
@@ -340,7 +341,7 @@ def _item(line: Line) -> Item:
     if bool(loinc) != bool(confidence):
         line.wrong("loinc and loinc_confidence go together")
     remarks = [equivalence for start, equivalence in build.NOTES.items() if note.startswith(start)]
-    if note.startswith("LOINC") and not remarks:
+    if note.startswith("LOINC") and not remarks and confidence not in ("", "unchecked"):
         line.wrong("a note that begins with LOINC must say one of: " + ", ".join(build.NOTES))
     sure = confidence in ("checked", "read") and not any(remarks)
     return Item(code=line.need("unified_code"), domain=line.one_of("domain", ("exam", "test")),
