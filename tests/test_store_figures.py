@@ -37,7 +37,7 @@ def oracle(store: Store) -> dict[tuple[int, str, str, int], Measures]:
     cells: dict[tuple[int, str, str, int], Measures] = {}
     for found in store.lines_where(limit=100_000):
         for cell, measures in contribution(found, body_of(found), ZONE):
-            cells[tuple(cell)] = total([cells.get(tuple(cell), ZERO), measures])  # type: ignore[index]
+            cells[cell] = total([cells.get(cell, ZERO), measures])
     return {cell: sums for cell, sums in cells.items() if any(sums)}
 
 
