@@ -107,6 +107,60 @@ def text(resource: Resource) -> str:
     return _lines(resource, 0) + "\n"
 
 
+def tables(folder: Path) -> dict[str, bytes]:
+    """The tables that the published JSON was made of: the way back, for editors who have the JSON only."""
+    load = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in (
+        "CodeSystem-recognition-item", "CodeSystem-recognition-panel", "CodeSystem-recognition-category",
+        "ConceptMap-recognition-item-loinc", "ConceptMap-recognition-panel-loinc", "ConceptMap-recognition-coverage")}
+    names = {c["code"]: c["display"] for c in load["CodeSystem-recognition-category"]["concept"]}
+    loinc, panel_loinc = (_targets(load[f"ConceptMap-recognition-{kind}-loinc"]) for kind in ("item", "panel"))
+    items = [_item_row(concept, names, loinc) for concept in load["CodeSystem-recognition-item"]["concept"]]
+    panels = [_panel_row(concept, panel_loinc) for concept in load["CodeSystem-recognition-panel"]["concept"]]
+    strength = {equivalence: name for name, equivalence in _COVERAGE.items()}
+    edges = [{"prior_code": element["code"], "prior_name": element["display"], "order_code": target["code"],
+              "order_name": target["display"], "coverage": strength[target["equivalence"]], "reason": target["comment"]}
+             for element in load["ConceptMap-recognition-coverage"]["group"][0]["element"]
+             for target in element["target"]]
+    return {name: "".join("\t".join(cells) + "\n" for cells in (rows[0], *(row.values() for row in rows))).encode()
+            for name, rows in (("items.tsv", items), ("panels.tsv", panels), ("coverage-edges.tsv", edges))}
+
+
+def _targets(concept_map: Resource) -> dict[str, str]:
+    return {e["code"]: e["target"][0]["code"] for e in concept_map["group"][0]["element"]}
+
+
+def _cells(concept: Resource) -> dict[str, list[str]]:
+    """Property code → values as cells."""
+    found: dict[str, list[str]] = {}
+    for prop in concept["property"]:
+        value = next(value for key, value in prop.items() if key != "code")
+        value = value["code"] if isinstance(value, dict) else "Y" if value is True else str(value)
+        found.setdefault(prop["code"], []).append(value)
+    return found
+
+
+def _item_row(concept: Resource, categories: dict[str, str], loinc: dict[str, str]) -> Row:
+    values = _cells(concept)
+    cells = {c.column: ";".join(values.get(c.code, ["N"] if c.type == "boolean" else [])) for c in COLUMNS}
+    row = {"unified_code": concept["code"], "domain": cells["domain"], "category": cells["category"],
+           "category_zh": categories[cells["category"]], "name_zh": concept["display"],
+           "name_en": concept["designation"][1]["value"]}
+    for column, cell in cells.items():
+        if column == "parent_panel":
+            row["loinc"] = values.get(UNCHECKED.code, [loinc.get(concept["code"], "")])[0]
+            row["loinc_confidence"] = cells["loinc_confidence"]
+        row.setdefault(column, cell)
+    return row
+
+
+def _panel_row(concept: Resource, loinc: dict[str, str]) -> Row:
+    values = _cells(concept)
+    return {"panel_code": concept["code"], "name_zh": concept["display"],
+            "name_en": concept["designation"][1]["value"], "loinc_panel": loinc.get(concept["code"], ""),
+            "member_count": str(len(values["member"])), "members": ";".join(values["member"]),
+            "core": ";".join(values.get("core", ())), "same_session": values.get("same-session", [""])[0]}
+
+
 # ---------------------------------------------------------------------------------------------------- tables
 
 

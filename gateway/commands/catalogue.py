@@ -151,8 +151,10 @@ def _named(book: Rulebook, name: str) -> RuleSet:
 @catalogue.command()
 @click.argument("version", required=False)
 @click.option("--item", metavar="CODE", help="All that the version says of an item or panel.")
+@click.option("--tables", "folder", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+              help="Write its tables there, to edit them and load them as another version.")
 @click.pass_obj
-def show(settings: Settings, version: str | None, item: str | None) -> None:
+def show(settings: Settings, version: str | None, item: str | None, folder: Path | None) -> None:
     """The versions; one version's tables; or one item, in the version that holds today."""
     now = time.time_ns() // 1000
     with opened(settings) as store:
@@ -160,7 +162,14 @@ def show(settings: Settings, version: str | None, item: str | None) -> None:
         holding = book.at(now)
         versions = book.versions()
         rules = book.version(version) if version else holding
-    if item:
+        files = book.tables(rules.version) if folder else {}
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, raw in files.items():
+            (folder / name).write_bytes(raw)
+        click.echo(f"{len(files)} tables of version {rules.version} are in {folder}; give the new version its own "
+                   f"{HEAD}, or --version and --effective")
+    elif item:
         said = about(rules, item)
         if not said:
             raise GatewayError(Category.NOT_FOUND, f"version {rules.version} has no item or panel {item}", item)

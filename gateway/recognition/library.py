@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.recognition.tables import HEAD, TABLES, Faults, Head, head_of
+from gateway.recognition.tables import TABLES, Faults, Head, head_of
 from gateway.source import Resource
 from gateway.terminology import BASE
 
@@ -29,8 +29,8 @@ def library(head: Head, files: Mapping[str, bytes]) -> Resource:
     resource["effectivePeriod"] = {"start": head.effective.isoformat()}
     if head.base:
         resource["relatedArtifact"] = [{"type": "depends-on", "resource": f"{URL}|{head.base}"}]
-    content = [{"contentType": f"{TSV};charset=UTF-8", "data": base64.b64encode(raw).decode(), "title": name}
-               for name, raw in sorted(files.items(), key=lambda f: list(TABLES).index(f[0])) if name != HEAD]
+    content = [{"contentType": f"{TSV};charset=UTF-8", "data": base64.b64encode(files[name]).decode(), "title": name}
+               for name in TABLES if name in files]
     return resource | {"content": content} if content else resource
 
 

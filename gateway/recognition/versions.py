@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
@@ -27,6 +28,7 @@ from gateway.recognition.rules import ALL, Institution, Qualification, RuleSet
 from gateway.recognition.tables import HEAD, TABLES, Faults, Head, ruleset_from_tables
 from gateway.source import Source
 from gateway.terminology import catalogue
+from profiles import build
 
 if TYPE_CHECKING:
     from gateway.store import Store
@@ -61,6 +63,14 @@ def shipped() -> RuleSet:
                    core={panel.code: frozenset(panel.core) for panel in items.panels.values() if panel.core},
                    same_session=frozenset(panel.code for panel in items.panels.values() if panel.same_session))
     return ruleset_from_tables(files, [base])
+
+
+def shipped_tables() -> dict[str, bytes]:
+    """The tables of the version that ships with the program."""
+    folder = Path(str(resources.files("profiles")))
+    rest = {name: (folder / "recognition" / name).read_bytes() for name in TABLES
+            if (folder / "recognition" / name).is_file()}
+    return build.tables(folder) | rest
 
 
 def with_hospitals(rules: RuleSet, hospitals: Iterable[Hospital]) -> RuleSet:
@@ -106,6 +116,7 @@ class Rulebook:
         self._anyway = 0.0  # and of the next reading, whether something changed or not
         self._known: dict[_Key, RuleSet | None] = {}
         self._plain: dict[str, RuleSet] = {}
+        self._files: dict[str, dict[str, bytes]] = {}
         self._snapshot = self._made([])
 
     def at(self, now: int) -> RuleSet:
@@ -139,6 +150,14 @@ class Rulebook:
     def bases(self) -> dict[str, str]:
         """Version → its base, of those in the store."""
         return {key.name: key.base.name for key in self._known if key.base}
+
+    def tables(self, name: str) -> dict[str, bytes]:
+        """The tables of a version, with those that it took over; NOT_FOUND when it is not there."""
+        self.version(name)
+        files = shipped_tables() if name == shipped().version else {}
+        if key := next((key for key in self._known if key.name == name), None):
+            files = (self.tables(key.base.name) if key.base else {}) | self._files[name]
+        return files
 
     def day(self, now: int) -> date:
         """The local day of a time (µs)."""
@@ -198,6 +217,7 @@ class Rulebook:
                 made[rules.version], keys[rules.version] = rules, key
                 order.append((self.start(rules.effective), one.updated, rules.version))
         self._known, self._plain = known, made
+        self._files = {one.head.version: one.files for one in stored}
         order.sort()
         by_name = {name: with_hospitals(rules, self._hospitals) for name, rules in made.items()}
         return _Snapshot(tuple(start for start, _, _ in order), tuple(by_name[name] for _, _, name in order), by_name)
