@@ -214,10 +214,14 @@ class Recognition:
         self._store.write(unit, GATEWAY)
         return Outcome(line.id, change.line.state, change.line.body["decision"], True, unit.kept[-1].seq)
 
+    def find_line(self, id: str) -> Line | None:
+        """A line, whoever asks; None where there is none."""
+        return self._store.lines([id]).get(id) if _is_uuid(id) else None
+
     def _own_line(self, id: str, caller: Caller, interaction: str, resource_type: str = "DetectedIssue") -> Line:
         """A line that this caller may speak of."""
         caller.require(interaction, resource_type)
-        line = self._store.lines([id]).get(id) if _is_uuid(id) else None
+        line = self.find_line(id)
         if line is None:
             raise GatewayError(Category.NOT_FOUND, "no such order line; check its id, or send the order first", "line")
         only = caller.sees(resource_type, interaction)

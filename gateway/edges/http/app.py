@@ -6,6 +6,7 @@ and no context, and without these a read costs half. Both pass through the same 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from flask.sessions import NullSession, SessionInterface
 
 from gateway.adapter import load_all
 from gateway.config import Settings
-from gateway.edges.http import cds_hooks, images, operation, pages, recognition_figures, widget
+from gateway.edges.http import cds_hooks, images, operation, pages, recognition_figures, widget, workstation
+from gateway.edges.http import recognition as decisions
 from gateway.edges.http.exchange import Request, Response
 from gateway.edges.http.fhir import Fhir
 from gateway.edges.http.figures import Figures
@@ -82,7 +84,10 @@ def create_app(settings: Settings, store: Store, figures: Figures | None = None)
     adapters = load_all(settings.adapter_folders, settings.default_adapter)
     recognition = Recognition(settings, store, adapters)
     images.install(app, store, recognition)
-    app.hooks.manners.append(cds_hooks.install(app, settings, store, recognition, adapters.all))
+    workstation.install(app, settings, store, recognition, adapters.all)
+    plug_in = decisions.install(app, store, recognition)
+    cds = cds_hooks.install(app, settings, store, recognition, adapters.all)
+    app.hooks.manners += [plug_in, replace(cds, login=lambda request: cds.login(request) or plug_in.login(request))]
     app.recognition_figures = recognition_figures.install(app, settings, store,
                                                           recognition_figures.rules_now(settings, store))
     return app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flask
 
@@ -12,6 +12,9 @@ from gateway.edges.http import negotiate
 from gateway.edges.http.proxies import Origin
 from gateway.errors import GatewayError
 from gateway.fhir import json, xml
+
+if TYPE_CHECKING:
+    from gateway.edges.http.sessions import Session
 
 #: Bytes of one request's body.
 MAX_BODY = 64 * 1024 * 1024
@@ -34,6 +37,7 @@ class Request(flask.Request):
     target: str = ""
     persons: tuple[int, ...] = ()
     audit: bool = False
+    session: Session | None = None  # of the plug-in in a browser
 
 
 _ALWAYS = (("X-Content-Type-Options", "nosniff"),)

@@ -135,6 +135,8 @@ class Service:
         orders = tuple(self._orders(call, institution, rules, found))
         signature = Signature(institution, orders, found["patient"][0], call.hook, now, request.caller.name,
                               request.asked.peer)
+        if request.session is not None:
+            request.session.require_person(self._recognition.person_of(institution, signature.patient))
         if call.hook == "patient-view":
             return _answer({"cards": cards.patient_cards(self._recognition.summary(signature), view, self._seal())})
         return _answer({"cards": cards.order_cards(self._recognition.check(signature), view) if orders else []})
