@@ -58,6 +58,16 @@ TEXTS: dict[str, tuple[str, str]] = {
     "critical": ("危急", "critical"),
     "view_title": ("外院报告与影像", "Report and images"), "view_loading": ("正在打开报告……", "Opening the report…"),
     "view_script": ("本页需要脚本。", "This page needs scripts."),
+    "ws_title": ("一分钟体验互认", "Mutual recognition in a minute"),
+    "ws_lead": ("您扮演演示医院的医生：开单、收到提醒、看外院报告、作出决定，再看收费和数字怎样变化。",
+                "Play a doctor of a demo hospital: order, be reminded, see another hospital's report, decide, and "
+                "watch what becomes of the bill and the figures."),
+    "ws_hint": ("下一步", "Next step"), "ws_patients": ("患者", "Patients"),
+    "ws_hospital": ("您所在的医院", "Your hospital"), "ws_orders": ("检查检验医嘱", "Orders"),
+    "ws_menu": ("本院项目", "This hospital's menu"), "ws_sign": ("签署医嘱", "Sign the orders"),
+    "ws_signed": ("已签署", "Signed"), "ws_figures": ("本院本月", "This hospital, this month"),
+    "ws_log": ("经过网关的往来", "What went through the gateway"),
+    "ws_try": ("扮演医生，一分钟体验互认", "Play the doctor: recognition in a minute"),
 }
 
 

@@ -125,7 +125,7 @@ class HurenRecognition extends HTMLElement {
   /** Ask what is known of draft orders (CDS Hooks); resolves to {reminders, cards} or {failed}, never rejects, never holds an order up. */
   async check({ hook = "order-sign", patient, draftOrders = [], prefetch, ...context } = {}) {
     const orders = Array.isArray(draftOrders) ? { resourceType: "Bundle", type: "collection", entry: draftOrders.map(resource => ({ resource })) } : draftOrders;
-    const request = { hook, hookInstance: key(), prefetch: { ...(patient && { patient }), ...prefetch }, extension: { "http://huren.example/fhir/cds-hooks/institution": this.#my("institution") },
+    const request = { hook, hookInstance: key(), prefetch: { ...(patient && { patient }), ...prefetch }, extension: { "huren.example.institution": this.#my("institution"), "huren.example.language": this.#lang },
       context: { userId: `Practitioner/${this.#my("doctor")}`, patientId: patient?.id || this.#my("patient"), encounterId: this.#my("encounter"), draftOrders: orders, ...context } };
     try {
       const { cards = [] } = await this.#call("POST", "/cds-services/recognition", request);
