@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +11,7 @@ from gateway import indexing
 from gateway.caller import GATEWAY, Caller
 from gateway.identity import national_keys
 from gateway.store import Store, index, index_schema, types
-from gateway.store.model import Put, Unit, Written
+from gateway.store.model import Line, LineChange, Put, Unit, Written
 from gateway.store.persons import digest
 
 NATIONAL = "urn:oid:2.16.156.10011.1.3"
@@ -44,6 +46,19 @@ def put(store: Store, resource: dict[str, Any], institution: str = "", as_of: in
     return store.write(Unit([Put(resource, institution, as_of)]), GATEWAY)
 
 
+def line(number: str, patient_id: str = "p1", institution: str = "nb", state: str = "reminded", **body: Any) -> Line:
+    """An order line that is not stored yet."""
+    return Line(str(uuid.uuid5(uuid.NAMESPACE_URL, f"{institution}|{number}")), institution, number, 0, "TCH001X",
+                state, body={"patient": patient_id, **body})
+
+
+def change(line: Line, state: str = "", *cards: str, **body: Any) -> LineChange:
+    """The line in another state, with the event that says so."""
+    state = state or line.state
+    after = replace(line, state=state, body={**line.body, **body})
+    return LineChange(after, ({"kind": state, "state": state},), cards)
+
+
 def check_consistent(store: Store) -> int:
     """Everything that must be true of the tables whatever was written; returns the number of resources."""
     database = store._database
@@ -54,6 +69,9 @@ def check_consistent(store: Store) -> int:
         found = {table.name: sorted(reader.all(f"SELECT * FROM {table.name}"), key=repr)
                  for table in index_schema.OF_RESOURCES}
         keys = [(bytes(k), bytes(p)) for k, p in reader.all("SELECT key, patient FROM person_key")]
+        lines = reader.all("SELECT patient, person FROM line")
+    assert all(person == persons[bytes(patient)] for patient, person in lines if patient), "person of an order line"
+    assert [] == store.verify_events().problems
     expected: dict[str, list[Any]] = {table.name: [] for table in index_schema.OF_RESOURCES}
     carried: set[tuple[bytes, bytes]] = set()
     for pk, key, number, person, institution, version, dictionary, body in heads:

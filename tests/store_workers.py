@@ -6,10 +6,11 @@ import random
 import sys
 from pathlib import Path
 
-from store_samples import NUMBERS, observation, patient
+from store_samples import NUMBERS, change, line, observation, patient
 
 from gateway.caller import GATEWAY
 from gateway.config import Settings
+from gateway.errors import GatewayError
 from gateway.store import Store, open_store
 from gateway.store.model import Delete, Put, Receipt, Settlement, Unit
 
@@ -72,9 +73,43 @@ def resend(store: Store, seed: str) -> None:
         print(n, flush=True)
 
 
+def decide(store: Store, seed: str) -> None:
+    """Change lines that everyone changes, beside lines and resources of its own, with merges; says how many won."""
+    rng, won = random.Random(seed), 0
+    for n in range(60):
+        number = f"shared-{rng.randrange(8)}"
+        known = store.lines([line(number).id])
+        shared = change(next(iter(known.values()), line(number, f"p{n % 3}")), rng.choice(("viewed", "recognised")))
+        operations: list[Put | Delete] = [Put(observation(f"{seed}-{n}", f"p{n % 3}", str(n)))]
+        if n % 7 == 0:
+            operations.append(Put(patient(f"p{n % 3}", rng.choice(NUMBERS[:2]))))
+        try:
+            store.write(Unit(operations, ledger=[shared, change(line(f"{seed}-{n}", f"p{n % 3}"))]), GATEWAY)
+            won += 2
+        except GatewayError as error:
+            assert error.detail == "moved"
+    print(won, flush=True)
+
+
+def decide_endless(store: Store, seed: str) -> None:
+    """Make a line with its event and a resource, saying each that was acknowledged, until killed."""
+    n = 0
+    while True:
+        store.write(Unit([Put(observation(f"{seed}-{n}", f"p{n % 50}", str(n)))],
+                         ledger=[change(line(f"{seed}-{n}", f"p{n % 50}"))]), GATEWAY)
+        print(n, flush=True)
+        n += 1
+
+
+def once(store: Store, seed: str) -> None:
+    """Use the same values as everyone else."""
+    print(*(store.use_once("jti", str(n), 1 << 60) for n in range(20)), flush=True)
+
+
 if __name__ == "__main__":
     name, data, url, seed = sys.argv[1:5]
-    program = {f.__name__: f for f in (same, own, endless, received, resend)}[name]
+    program = {f.__name__: f for f in (same, own, endless, received, resend, decide,
+                                            decide_endless, once)}[name]
     opened = open_store(Settings(data=Path(data), database_url=url))
     program(opened, seed)
     opened.close()

@@ -8,7 +8,7 @@ transaction, under a lock, so that its events are in the order of commits and th
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -29,7 +29,6 @@ _HEAD = "SELECT value FROM meta WHERE name = 'ledger'"
 _SET_HEAD = ("INSERT INTO meta (name, value) VALUES ('ledger', ?) "
              "ON CONFLICT (name) DO UPDATE SET value = excluded.value")
 _STORED = "SELECT id, pk, version, person, patient FROM line WHERE id IN ?*"
-_PERSONS = "SELECT patient, person FROM patient_person WHERE patient IN ?*"
 _LINE = ("pk", "person", "created", "updated", "version", "dict", "institution", "state", "id", "patient", "item",
          "number", "body")
 # Only what changes: SQLite writes the entries of an index anew whose column is named here.
@@ -140,11 +139,19 @@ class Ledger:
                 line.version, line.newest = line.version + 1, change
             self._accepted.append((unit, changes))
 
-    def write(self) -> dict[int, set[int]]:
-        """Write what was accepted; the persons of each unit's lines, by ``id(unit)``."""
+    def patients(self) -> set[bytes]:
+        """Whose persons ``write`` has to know: those of new lines, and of lines that are about another Patient now."""
+        return {line.newest.patient for line in self._lines.values()
+                if line.newest and (not line.pk or line.newest.patient != line.patient)} - {b""}
+
+    def write(self, persons: Mapping[bytes, int]) -> dict[int, set[int]]:
+        """Write what was accepted; the persons of each unit's lines, by ``id(unit)``.
+
+        ``persons`` as they are after this transaction: whoever read one before a merge may be late.
+        """
         if not self._accepted:
             return {}
-        self._find_persons()
+        self._set_persons(persons)
         self._write_lines()
         self._transaction.insert("card", ("uuid", "line"), sorted({
             (card, self._lines[change.id].pk) for _, changes in self._accepted for change in changes
@@ -153,23 +160,20 @@ class Ledger:
         return {id(unit): {person for change in changes if (person := self._lines[change.id].person)}
                 for unit, changes in self._accepted}
 
-    def _find_persons(self) -> None:
-        """A line follows its Patient: whoever read the person before a merge may be late."""
-        patients = sorted({line.newest.patient for line in self._lines.values()
-                           if line.newest and (not line.pk or line.newest.patient != line.patient)} - {b""})
-        found = {bytes(patient): person for patient, person in self._transaction.among(_PERSONS, patients)}
+    def _set_persons(self, persons: Mapping[bytes, int]) -> None:
         moved = []
         for line in self._lines.values():
             if (new := line.newest) is None or line.pk and new.patient and new.patient == line.patient:
                 continue
-            person = found.get(new.patient, new.change.line.person)
+            person = persons[new.patient] if new.patient else new.change.line.person
             if line.pk and (person, new.patient) != (line.person, line.patient):
                 moved.append((person, new.patient, line.pk))
             line.person, line.patient = person, new.patient
         self._transaction.many(_OTHER_PATIENT, sorted(moved, key=lambda row: row[2]))
 
     def _write_lines(self) -> None:
-        changed = [(key, line, line.newest) for key, line in self._lines.items() if line.newest is not None]
+        order = dict.fromkeys(change.id for _, changes in self._accepted for change in changes)
+        changed = [(key, line, line.newest) for key in order if (line := self._lines[key]).newest is not None]
         rows = sorted(((self._now, line.version, new.dict, new.state, new.change.line.item, new.body, line.pk,
                         line.stored) for _, line, new in changed if line.pk), key=lambda row: row[6])
         if self._transaction.many(_UPDATE, rows) != len(rows):
@@ -294,6 +298,12 @@ _ONCE = ("INSERT INTO once (key, expires) VALUES (?, ?) ON CONFLICT (key) DO UPD
          "WHERE once.expires < ?")
 
 
-def use_once(transaction: Transaction, uses: Sequence[tuple[bytes, int]], now: int) -> list[bool]:
+#: After so many uses of a process what has expired is dropped.
+SWEEP = 1000
+
+
+def use_once(transaction: Transaction, uses: Sequence[tuple[bytes, int]], now: int, sweep: bool) -> list[bool]:
     """Whether each may be used: it never was, or what was used has expired since."""
+    if sweep:
+        transaction.run("DELETE FROM once WHERE expires < ?", (now,))
     return [transaction.run(_ONCE, (key, expires, now)) == 1 for key, expires in uses]

@@ -120,7 +120,7 @@ class Store:
         self._tokens = clients.Tokens()
         self._counts: tuple[float, dict[str, Any]] = (0.0, {})
         self._state: tuple[float, bool] = (0.0, True)
-        self._clock = 0
+        self._clock = self._uses = 0
         self._lock = threading.Lock()
         self.codec = Codec(self._dictionary, self._newest_dictionary, self._add_dictionary)
         self._lines = ledger.Lines(self.codec, self._slug)
@@ -187,11 +187,11 @@ class Store:
                 accepted.append(job.value)
             except GatewayError as error:
                 job.error = error
-        self._news = units.write(accepted)
+        self._news = units.write(accepted, lines.patients())
         inbox.settle(transaction, [t.unit.settlement for t in accepted if t.unit.settlement],
                      lambda slug: self._institution(transaction, slug), self._now)
         studies.published(transaction, [t.unit.published_study for t in accepted if t.unit.published_study])
-        shown = lines.write()
+        shown = lines.write(units.persons)
         for done in accepted:
             if more := shown.get(id(done.unit)):
                 done.persons = tuple(sorted(more.union(done.persons)))
@@ -204,8 +204,13 @@ class Store:
                      self._now)
 
     def _work_once(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
-        for job, done in zip(jobs, ledger.use_once(transaction, [job.value for job in jobs], self._now), strict=True):
-            job.result = done
+        self._uses += len(jobs)
+        sweep = self._uses >= ledger.SWEEP
+        done = ledger.use_once(transaction, [job.value for job in jobs], self._now, sweep)
+        for job, first in zip(jobs, done, strict=True):
+            job.result = first
+        if sweep:
+            self._uses = 0
 
     @staticmethod
     def _work_calls(transaction: Transaction, jobs: Sequence[Job]) -> None:

@@ -114,6 +114,7 @@ class Units:
         self._now, self._seen = now, seen
         self._heads: dict[bytes, _Head] = {}
         self._plan = _Plan()
+        self.persons: dict[bytes, int] = {}
 
     def load(self, tasks: Sequence[Task]) -> None:
         """Read the current versions of everything that the tasks name."""
@@ -220,13 +221,17 @@ class Units:
 
     # ---------------------------------------------------------------- writing
 
-    def write(self, tasks: Sequence[Task]) -> set[int]:
-        """Write the accepted units; returns dictionary rows for ``seen`` after the commit."""
+    def write(self, tasks: Sequence[Task], patients: set[bytes]) -> set[int]:
+        """Write the accepted units; returns dictionary rows for ``seen`` after the commit.
+
+        ``patients``: others whose persons are wanted in ``persons``, given where they have none yet.
+        """
         plan, transaction = self._plan, self._transaction
         self._touch()
-        if not plan.heads:
+        if not plan.heads and not patients:
             return set()
-        linked = self._link()
+        linked = self._link(set(patients))
+        self.persons = linked.person
         index = Pending()
         if linked.moves:
             own = {head.pk for head in plan.heads.values()}  # these move with their change
@@ -250,9 +255,8 @@ class Units:
                 rows.append((as_of, head.pk, head.version, as_of))
         self._transaction.many(_TOUCH, sorted(rows, key=lambda row: row[1]))
 
-    def _link(self) -> persons.Linked:
+    def _link(self, patients: set[bytes]) -> persons.Linked:
         keys: dict[bytes, frozenset[bytes]] = {}
-        patients = set()
         for key, head in self._plan.heads.items():
             if head.prepared is None:
                 if types.type_of(key) == "Patient":

@@ -63,16 +63,16 @@ class Verification:
     # ---------------------------------------------------------------- events
 
     def _walk_events(self) -> None:
-        """To the end of the chain, which goes on growing meanwhile."""
+        """To what is the end of the chain when it is reached; it goes on growing meanwhile."""
         while True:
-            with self._database.read() as reader:
+            with self._database.reading(), self._database.read() as reader:  # events and head of one moment
                 rows = reader.all(_EVENTS, (self._seq, BATCH))
                 kept = ledger.head(reader)
             for row in rows:
                 self._event(row)
             self._events += len(rows)
             self._progress(min(self._events, self._total), self._total)
-            if rows:
+            if len(rows) == BATCH:
                 continue
             if kept.seq > self._seq:
                 self._tell(self._seq + 1, "", f"events {self._seq + 1} to {kept.seq} at the end are missing")
@@ -84,7 +84,7 @@ class Verification:
 
     def _event(self, row: Sequence[Any]) -> None:
         seq, at, id, kind, dictionary, stored, digest, pk = row
-        digest, line = bytes(digest), str(uuid.UUID(bytes=bytes(id))) if id is not None else ""
+        digest, line = bytes(digest), _name(id)
         text = self._text(dictionary, stored)
         if seq != self._seq + 1:
             self._tell(seq, line, f"events {self._seq + 1} to {seq - 1} are missing")
@@ -134,15 +134,15 @@ class Verification:
                         reader.all(_LAST, (rows[0][0], rows[-1][0]))} if rows else {}
                 for row in rows:
                     self._line(reader, row, *last.get(row[0], (0, {})))
-            if not rows:
-                return
-            after = rows[-1][0]
             self._lines += len(rows)
             self._progress(min(self._events + self._lines, self._total), self._total)
+            if len(rows) < BATCH:
+                return
+            after = rows[-1][0]
 
     def _line(self, reader: Reader, row: Sequence[Any], seq: int, said: dict[str, Any]) -> None:
         pk, id, institution, number, item, state, version, dictionary, stored = row
-        name = str(uuid.UUID(bytes=bytes(id)))
+        name = _name(id)
         if not seq:
             self._tell(0, name, "no event says how this order line came to be")
             return
@@ -166,6 +166,11 @@ class Verification:
             if told := _NUMBER.get(str(_parsed(self._text(number, text)).get("state")), 0):
                 return told
         return 0
+
+
+def _name(id: bytes | None) -> str:
+    """A line's id as text; of one that was put in by hand what there is."""
+    return "" if id is None else str(uuid.UUID(bytes=bytes(id))) if len(id) == 16 else bytes(id).hex()
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
