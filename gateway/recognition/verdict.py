@@ -188,7 +188,7 @@ class _Judgement:
         if kind is Kind.NOT:
             codes = _codes(cases, max((case.step for case in cases), default=0)) or (Code.NOT_COVERED,)
         states, reason = self._states(chosen) if chosen else ((), "")
-        trace = [*self._opening(own, others), *_rows(cases, chosen), *rows]
+        trace = [*self._opening(own, others, bool(cases)), *_rows(cases, chosen), *rows]
         if states:
             trace.append(_row(6, {"states": list(states), "reason": reason}, "preselect" if reason else "noted"))
         trace.append(_row(8, {"results": [case.candidate.pk for case in chosen], "catalogue": self.rules.version},
@@ -316,11 +316,11 @@ class _Judgement:
 
     # ---------------------------------------------------------------- trace
 
-    def _opening(self, own: int, others: int) -> Iterable[Row]:
+    def _opening(self, own: int, others: int, concerned: bool) -> Iterable[Row]:
         yield _row(1, {"local": self.order.local, "item": self.order.item}, "ok")
         if own:
             yield _row(0, {"results": own}, "left-out", "own-results")
-        if others:
+        if others or not concerned:
             yield _row(2, {"results": others}, Code.NOT_COVERED)
 
 
