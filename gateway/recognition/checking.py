@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 #: Modalities of items whose result is no image.
 _NO_IMAGES = frozenset(("", "ECG", "EEG", "EMG"))
 _US = 1_000_000
+_TRACED = 5  # results that a kept trace names
 
 
 @dataclass(slots=True)
 class Finding:
-    """One order with its verdict and the names of what was found; ``results`` as references, as the verdict chose."""
+    """One order with its verdict and the names of what was found; ``results`` as references, as the verdict chose.
+
+    ``trace``: the verdict's in short, with references in place of our internal numbers, to be kept with the reminder.
+    """
 
     order: Order
     verdict: Verdict
@@ -45,6 +49,7 @@ class Finding:
     reports: tuple[str, ...] = ()
     issuers: tuple[str, ...] = ()
     shown: tuple[Shown, ...] = ()
+    trace: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(slots=True)
@@ -167,7 +172,7 @@ class Checker:
             findings.append(Finding(
                 verdict.order, verdict, tuple(one.reference for one in shown),
                 tuple(dict.fromkeys(one.report for one in shown if one.report)),
-                tuple(dict.fromkeys(one.institution for one in shown)), shown))
+                tuple(dict.fromkeys(one.institution for one in shown)), shown, _short(verdict, references)))
         return findings
 
     # ---------------------------------------------------------------- without an order
@@ -188,6 +193,24 @@ class Checker:
                 and verdict.chosen[0].item == verdict.order.item]
         found = [shown for finding in self._named(best, reports, rules) for shown in finding.shown]
         return sorted(found, key=lambda one: (-one.time, one.item))
+
+
+def _short(verdict: Verdict, references: Mapping[int, str]) -> tuple[dict[str, Any], ...]:
+    """The rows that say something of the whole, and those of the best of the chosen results."""
+    if not verdict.chosen:
+        return ()
+    best = {one.pk for one in verdict.chosen[:_TRACED]}
+    rows = []
+    for row in verdict.trace:
+        inputs = row["inputs"]
+        if (pk := inputs.get("result")) is not None:
+            if pk not in best:
+                continue
+            row = {**row, "inputs": {**inputs, "result": references.get(pk, "")}}
+        elif row["step"] == 8:
+            row = {**row, "inputs": {**inputs, "results": len(inputs["results"])}}
+        rows.append(dict(row))
+    return tuple(rows)
 
 
 def shown_from(one: Candidate, reference: str, report: str, rules: RuleSet) -> Shown:

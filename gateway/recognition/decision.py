@@ -112,6 +112,7 @@ class Found:
     card: str = ""
     interruptive: bool = False
     hook: str = ""
+    trace: tuple[Mapping[str, Any], ...] = ()
 
 
 def suppresses(line: Line, item: str, results: Iterable[str]) -> bool:
@@ -153,7 +154,7 @@ def remind(line: Line, order: Order, verdict: Verdict, found: Found, now: int) -
             state = State.REMINDED
     kind = EventKind.REMINDED if covered else EventKind.ORDERED
     said = {"item": order.item, "hook": found.hook, "codes": list(verdict.codes),
-            "trace": [dict(row) for row in verdict.trace] if covered else []}
+            "trace": list(found.trace) if covered else []}
     moved = replace(line, item=order.item)
     return changed(moved, kind, state.value, order.doctor, members, said, (found.card,) if covered else ())
 

@@ -366,18 +366,28 @@ class Recognition:
     def _restored(self, lines: Sequence[Line], rules: RuleSet) -> list[Checked]:
         """Lines as ``check`` gave them; their results are named from the index."""
         shown: dict[str, Shown] = {}
-        coverage = Coverage.of(rules)
         for person in {line.person for line in lines if line.person and line.body.get("results")}:
-            own = [line for line in lines if line.person == person]
-            items: set[str] = set().union(*(coverage.candidates_for(line.item) for line in own))
-            rows = self._store.results(person, items, 0)
-            references = self._store.references(row.pk for row in rows)
-            wanted = {result for line in own for result in line.body["results"]}
-            for row in rows:
-                if (reference := references.get(row.pk, "")) in wanted:
-                    shown.setdefault(reference, checking.shown_from(candidate_from(row), reference, "", rules))
+            shown.update(self._named_again([line for line in lines if line.person == person], rules))
         today = self.rulebook.day(self._clock())
         return [_restored(line, shown, rules, today) for line in lines]
+
+    def _named_again(self, lines: Sequence[Line], rules: RuleSet) -> dict[str, Shown]:
+        """The results of one person's lines, by reference."""
+        coverage = Coverage.of(rules)
+        items: set[str] = set().union(*(coverage.candidates_for(line.item) for line in lines))
+        rows = self._store.results(lines[0].person, items, 0)
+        references = self._store.references(row.pk for row in rows)
+        wanted = {result for line in lines for result in line.body["results"]}
+        known = {report for line in lines for report in line.body["reports"]}
+        rows = [row for row in rows if references.get(row.pk) in wanted]
+        found: dict[str, Shown] = {}
+        standing = self._store.reports_of({row.pk for row in rows}, GATEWAY)
+        for row in rows:
+            reports = sorted((one.id for one in standing.get(row.pk, ())), key=lambda id: (id not in known, id))
+            reference = references[row.pk]
+            found.setdefault(reference, checking.shown_from(candidate_from(row), reference, next(iter(reports), ""),
+                                                            rules))
+        return found
 
     def summary(self, signature: Signature) -> Summary:
         """For patient-view, which has no orders: what is pending, and what other hospitals have that would count."""
@@ -452,7 +462,8 @@ class _Answer:
         if not self.line.version and finding.verdict.kind is Kind.NOT and hook not in _SIGNED:
             return decision.same(self.line)
         return decision.remind(self.line, finding.order, finding.verdict, decision.Found(
-            finding.results, finding.reports, finding.issuers, found.patient, self.card, self.interruptive, hook), now)
+            finding.results, finding.reports, finding.issuers, found.patient, self.card, self.interruptive, hook,
+            finding.trace), now)
 
     def checked(self, line: Line) -> Checked:
         """For the caller. ``line``: as it was recorded; without a state it was not."""
