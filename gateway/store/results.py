@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway import indexing
@@ -13,11 +13,6 @@ from gateway.store.model import Result
 
 _FIND = ("SELECT item, time, pk, kind, status, institution, flags, side, session FROM idx_result "
          "WHERE person = ? AND time >= ? AND item IN ?*")
-_REPORT = types.number_of("DiagnosticReport")
-_NAMED = ("SELECT pk, version, updated, dict, person, institution, id, "
-          f"CASE type WHEN {_REPORT} THEN body END FROM resource WHERE pk IN ?*")
-_NAMING = ("SELECT x.target, r.pk, r.version, r.updated, r.dict, r.person, r.institution, r.id, r.body "
-           "FROM idx_reference x JOIN resource r ON r.pk = x.pk WHERE x.param = ? AND x.target IN ?*")
 
 
 def find(reader: Reader, slugs: Callable[[int], str], person: int, items: Iterable[str], since: int) -> list[Result]:
@@ -34,22 +29,33 @@ def _order(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return row[0], 1 if row[1] == UNKNOWN_TIME else -row[1], -row[2]
 
 
+_RESULTS = "SELECT pk, id FROM resource WHERE pk IN ?*"
+_STANDING = "SELECT target, pk FROM idx_reference WHERE param = ? AND target IN ?*"
+_REPORTS = "SELECT pk, version, updated, dict, person, institution, id, body FROM resource WHERE pk IN ?*"
+
+
 def references(reader: Reader, pks: Iterable[int]) -> dict[int, str]:
     """``Observation/id`` of each pk, without a look at the body."""
-    return {pk: f"{types.type_of(key)}/{types.id_of(key)}" for pk, named in reader.among(
-        "SELECT pk, id FROM resource WHERE pk IN ?*", dict.fromkeys(pks)) for key in (bytes(named),)}
+    return {pk: _reference(bytes(key)) for pk, key in reader.among(_RESULTS, dict.fromkeys(pks))}
 
 
-def reports(reader: Reader, pks: Sequence[int]) -> dict[int, list[tuple[Any, ...]]]:
-    """Rows of `resource` for each pk: of a DiagnosticReport itself, of an Observation the reports that name it."""
-    found: dict[int, list[tuple[Any, ...]]] = {}
+def _reference(key: bytes) -> str:
+    return f"{types.type_of(key)}/{types.id_of(key)}"
+
+
+def reports(reader: Reader, pks: Iterable[int]) -> tuple[dict[int, list[int]], dict[int, tuple[Any, ...]]]:
+    """The pks of the reports that each result stands in, and a row of `resource` for each of these reports.
+
+    Of a DiagnosticReport itself, of an Observation those that name it as ``result``.
+    """
+    found: dict[int, list[int]] = {}
     of: dict[int, int] = {}
-    for row in reader.among(_NAMED, dict.fromkeys(pks)):
-        if row[7] is not None:
-            found[row[0]] = [row]
+    for pk, reference in references(reader, pks).items():
+        if reference.startswith("DiagnosticReport/"):
+            found[pk] = [pk]
         else:
-            key = bytes(row[6])
-            of[indexing.reference_key(f"{types.type_of(key)}/{types.id_of(key)}")] = row[0]
-    for naming in reader.among(_NAMING, of, (indexing.param_key("DiagnosticReport", "result"),)):
-        found.setdefault(of[naming[0]], []).append(naming[1:])
-    return found
+            of[indexing.reference_key(reference)] = pk
+    for target, pk in reader.among(_STANDING, of, (indexing.param_key("DiagnosticReport", "result"),)):
+        found.setdefault(of[target], []).append(pk)
+    named = dict.fromkeys(pk for standing in found.values() for pk in standing)
+    return found, {row[0]: row for row in reader.among(_REPORTS, named)} if named else {}

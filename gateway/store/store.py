@@ -344,8 +344,10 @@ class Store:
         """The DiagnosticReports that each Observation stands in; a DiagnosticReport is its own."""
         self._require_index()
         with self._database.read() as reader:
-            found = results.reports(reader, list(pks))
-        return {pk: shown for pk, rows in found.items() if (shown := self._current(rows, caller))}
+            standing, found = results.reports(reader, pks)
+        rows = {row.pk: row for row in self._current(found.values(), caller)}
+        shown = {pk: [rows[report] for report in reports if report in rows] for pk, reports in standing.items()}
+        return {pk: reports for pk, reports in shown.items() if reports}
 
     def person_of(self, national_keys: Iterable[str]) -> int:
         """The person who carries one of these keys (`gateway.identity.national_keys`); 0: nobody, or several do."""
@@ -531,6 +533,12 @@ class Store:
     def institution_number(self, slug: str) -> int:
         """The number of an institution in the tables (``idx_resource.institution``); -1: it has no data."""
         return self._number(slug)
+
+    def institutions(self) -> list[str]:
+        """The slugs of the institutions that have data."""
+        with self._database.read() as reader:
+            self._load_institutions(reader)
+        return sorted(slug for slug in self._institutions if slug)
 
     def _number(self, slug: str) -> int:
         """The number of an institution's slug; -1 for one without data, and for none at all."""
