@@ -8,25 +8,34 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from gateway.caller import GATEWAY
+from gateway.store import Store
+from gateway.store.model import Put, Unit
+
 Resource = dict[str, Any]
 ITEMS = "http://huren.example/fhir/CodeSystem/recognition-item"
 NATIONAL = "urn:oid:2.16.156.10011.1.3"
 IDENTITY = "330101195803129010"
+#: The hospitals of the demo: one that has results, one whose doctors order.
+ISSUER, ORDERER = "hz-demo-1", "hz-demo-2"
+HAEMOGLOBIN, ALT, AST, CHEST_CT = "THM003M", "TBC001O", "TBC002M", "ECT010H"
 
 
 def patient(identity: str = IDENTITY, **more: Any) -> Resource:
     """The patient as the ordering hospital knows him."""
-    return {"resourceType": "Patient", "id": "pat-1", "gender": "male", "birthDate": "1958-03-12",
-            "identifier": [{"system": NATIONAL, "value": identity}]} | more
+    return {"resourceType": "Patient", "id": "pat-1", "gender": "male" if int(identity[16]) % 2 else "female",
+            "birthDate": f"{identity[6:10]}-{identity[10:12]}-{identity[12:14]}", "identifier": [
+                {"system": NATIONAL, "value": identity}]} | more
 
 
-def order(number: str = "N1", code: str = "L0001", system: str = ITEMS, **more: Any) -> Resource:
+def order(number: str = "N1", code: str = HAEMOGLOBIN, system: str = ITEMS, **more: Any) -> Resource:
     """A draft order."""
     return {"resourceType": "ServiceRequest", "id": f"sr-{number}", "status": "draft", "intent": "order",
             "identifier": [{"system": "urn:his:orders", "value": number}], "subject": {"reference": "Patient/pat-1"},
@@ -46,7 +55,21 @@ def call(hook: str = "order-sign", *orders: Resource, prefetch: Resource | None 
         more["selections"] = [f"{one['resourceType']}/{one['id']}" for one in orders or (order(),)]
     return {"hook": hook, "hookInstance": str(uuid.uuid4()),
             "context": {"userId": "Practitioner/dr-li", "patientId": "pat-1"} | more | context,
-            "prefetch": {"patient": patient()} if prefetch is None else prefetch}
+            "prefetch": {"patient": patient()} if prefetch is None else prefetch,
+            "extension": {"huren.example.institution": ORDERER}}
+
+
+def report(store: Store, *items: str, name: str = "r1", days: float = 2, identity: str = IDENTITY,
+           institution: str = ISSUER, **more: Any) -> None:
+    """A final laboratory report of another hospital, so many days ago, with a result of each item."""
+    when = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
+    who = patient(identity, id=f"{institution}-{name}")
+    shared: Resource = {"status": "final", "subject": {"reference": f"Patient/{who['id']}"}, "effectiveDateTime": when}
+    observations = [{"resourceType": "Observation", "id": f"{name}-{item}", "valueQuantity": {"value": 5},
+                     "code": {"coding": [{"system": ITEMS, "code": item}]}} | shared | more for item in items]
+    made: Resource = {"resourceType": "DiagnosticReport", "id": name, "code": {"text": "report"}} | shared
+    made["result"] = [{"reference": f"Observation/{one['id']}"} for one in observations]
+    store.write(Unit([Put(one, institution) for one in (who, *observations, made)]), GATEWAY)
 
 
 # ---------------------------------------------------------------- signing

@@ -137,7 +137,8 @@ def remind(line: Line, order: Order, verdict: Verdict, found: Found, now: int) -
     if line.version and line.item == order.item and before.get("verdict") == verdict.kind.value \
             and list(before.get("results", ())) == list(found.results) \
             and before.get("missing", []) == list(verdict.missing) and before.get("preselected", "") == verdict.reason \
-            and (before.get("interruptive") or not found.interruptive) and before.get("patient") == found.patient:
+            and (before.get("interruptive") or not found.interruptive) and before.get("patient") == found.patient \
+            and (not covered or before.get("card", "") == found.card):  # else feedback on the new card would miss it
         return same(line)
     members: dict[str, Any] = {
         "local": order.local, "display": order.display, "department": order.department, "doctor": order.doctor,

@@ -176,7 +176,7 @@ def _summary(lines: Sequence[Checked], view: View) -> str:
     if len(named) == 1:
         [one] = named
         newest = max(one.results, key=lambda result: result.time, default=None)
-        where = words.join([_hospital(newest, view), _day(newest.time, view)], ", ") if newest else ""
+        where = words.join([_hospital(newest, view), _day(newest.time, view)], words.comma) if newest else ""
         text = words.say(f"{key}_one", item=_ordered(one, view), where=words.brackets(where))
     else:
         text = words.say(f"{key}_many", count=len(named), items=words.join([_ordered(one, view) for one in named]))

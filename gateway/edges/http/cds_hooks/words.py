@@ -43,6 +43,11 @@ class Words:
     def __init__(self, language: str) -> None:
         self._place = 1 if language == "en" else 0
 
+    @property
+    def comma(self) -> str:
+        """Between parts of a sentence."""
+        return ", " if self._place else "，"
+
     def say(self, key: str, **values: object) -> str:
         """A text with its values; the key itself where there is none."""
         pair = _WORDS.get(key)
