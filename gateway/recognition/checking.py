@@ -125,7 +125,10 @@ class Checker:
                           for one in candidates]
 
     def _status(self, wanted: Sequence[Candidate], reports: _Reports) -> dict[int, str]:
-        """The status of the report of each result; of several the first that is issued."""
+        """The status of the report of each result that a report holds back; of several the first that is issued.
+
+        What an issued report says changes no verdict: it is not told, so that nothing is judged again for it.
+        """
         new = [one.pk for one in wanted if one.pk not in reports.of]
         if new:
             parsed: dict[int, dict[str, Any]] = {}
@@ -133,7 +136,8 @@ class Checker:
                 found = [parsed.get(row.pk) or parsed.setdefault(row.pk, _read(row)) for row in rows]
                 found.sort(key=lambda one: (one.get("status") not in ISSUED, one["id"]))
                 reports.of[pk] = found[0]
-        return {one.pk: str(reports.of[one.pk].get("status", "")) for one in wanted if one.pk in reports.of}
+        return {one.pk: status for one in wanted if one.pk in reports.of
+                and (status := str(reports.of[one.pk].get("status", ""))) not in ISSUED}
 
     def _without_images(self, exams: Iterable[Candidate], reports: _Reports) -> set[int]:
         """Those of these exams of which no ImagingStudy can be opened."""
