@@ -132,16 +132,16 @@ def order_from(resource: Resource, *, rules: RuleSet, institution: str = "", sou
     own = _own(codings, source, not item)
     about = _object(resource, "code", where)
     visit = _resource(encounter, "Encounter")
-    stay = _text(visit, "id", "Encounter") or _tail(_reference(resource, "encounter", where))
-    setting = _text(_object(visit, "class", "Encounter"), "code", "Encounter.class")
-    id = _text(resource, "id", where)
+    stay = _short(_text(visit, "id", "Encounter"), "Encounter.id") or _tail(_reference(resource, "encounter", where))
+    setting = _short(_text(_object(visit, "class", "Encounter"), "code", "Encounter.class"), "Encounter.class.code")
+    id = _short(_text(resource, "id", where), f"{where}.id")
     return Order(
         institution=slug,
         number=order_number(resource, slug, patient, stay, where),
         item=item,
         local=own.code if own else "",
-        display=_text(about, "text", f"{where}.code") or (own.display if own else "") or
-        next((one.display for one in codings if one.display), ""),
+        display=(_text(about, "text", f"{where}.code") or (own.display if own else "") or
+                 next((one.display for one in codings if one.display), ""))[:_LONGEST],
         department=department or _department(visit, slug),
         doctor=_doctor(resource, practitioner, where),
         encounter=stay,
@@ -250,6 +250,8 @@ def _stay(encounter: Resource, setting: str) -> Iterator[Happening]:
 
 def _done(procedures: Sequence[Resource]) -> Iterator[Happening]:
     """Operations, transfusions and chemotherapies: planned, or when they were (a period: its end, else its start)."""
+    if not isinstance(procedures, list | tuple):
+        raise GatewayError(Category.INVALID, "must be a list of Procedures", "procedures")
     for number, one in enumerate(procedures):
         where = f"Procedure[{number}]"
         procedure = _resource(one, "Procedure", where=where)
