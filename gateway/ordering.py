@@ -260,7 +260,8 @@ class Ordering:
                   if segment.name in ("OBR", "ORC")}
         orders = tuple(hl7v2.answered(places.get(line.place) if line.place.startswith("OBR") else None,
                                       places.get(line.control_place) if line.control_place.startswith("ORC") else None,
-                                      line.control, notices.get(line.place, ())) for line in conversion.orders)
+                                      line.control, notices.get(line.place, ()), message)
+                       for line in conversion.orders)
         return hl7v2.Reply(message.codec, said, orders, hl7v2.patient_of(message), is_response=True)
 
     def _notice(self, checked: Checked, place: str, language: str) -> hl7v2.Notice:

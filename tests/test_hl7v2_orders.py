@@ -305,7 +305,8 @@ def test_the_visit_is_known_even_without_its_number() -> None:
 def test_previous_results_in_an_order_are_no_orders() -> None:
     """ORC-1 PR, and an OBR with results but without an ORC of its own, come along only (OML PRIOR_RESULT)."""
     conversion = convert(PID, ORC, OBR, "PID|1||P1^^^H1^MR||王^小明", "ORC|PR|OLD1", "OBR|2|OLD1||HGB",
-                         "OBX|1|NM|HGB||130", segment("OBR", {2: "OLD2", 4: "HGB", 25: "F"}), "OBX|1|NM|HGB||131", kind="OML^O21")
+                         "OBX|1|NM|HGB||130", segment("OBR", {2: "OLD2", 4: "HGB", 25: "F"}), "OBX|1|NM|HGB||131",
+                         kind="OML^O21")
     assert [line.number for line in conversion.orders] == ["PL1"]
 
 

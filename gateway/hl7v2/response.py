@@ -30,6 +30,7 @@ class Answered:
     service: str
     sequence: str
     notices: tuple[Notice, ...] = ()
+    procedures: tuple[str, ...] = ()  # IPC, as sent: ORI asks for it back
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,30 @@ class Reply:
     is_response: bool = False
 
 
-def answered(obr: Segment | None, orc: Segment | None, control: str, notices: tuple[Notice, ...]) -> Answered:
+def answered(obr: Segment | None, orc: Segment | None, control: str, notices: tuple[Notice, ...],
+             message: Message) -> Answered:
     """An order as it was sent."""
     def field(at: int) -> str:
         return (obr.raw_field(at) if obr is not None else "") or (orc.raw_field(at) if orc is not None else "")
 
-    return Answered(control, field(2), field(3), obr.raw_field(4) if obr is not None else "",
-                    (obr.raw_field(1) or str(obr.sequence)) if obr is not None else "", notices)
+    if obr is None:
+        return Answered(control, field(2), field(3), "", "", notices)
+    return Answered(control, field(2), field(3), obr.raw_field(4), obr.raw_field(1) or str(obr.sequence), notices,
+                    _procedures(message, obr))
+
+
+def _procedures(message: Message, obr: Segment) -> tuple[str, ...]:
+    """IPC between an OBR and the next order."""
+    found: list[str] = []
+    begun = False
+    for segment in message.segments:
+        if segment is obr:
+            begun = True
+        elif begun and segment.name in ("ORC", "OBR"):
+            break
+        elif begun and segment.name == "IPC":
+            found.append(segment.raw)
+    return tuple(found)
 
 
 def patient_of(message: Message) -> str:
@@ -79,6 +97,8 @@ def reply_bytes(header: Header, code: str, reply: Reply, *, error: AckError | No
             segments.append(s.field.join(["OBR", order.sequence, order.placer, order.filler, order.service]))
         if not is_laboratory:
             segments += _notes(s, version, order.notices)
+        if kind[0] == "ORI":
+            segments += order.procedures
     return ("\r".join(segments) + "\r").encode(header.codec, "replace")
 
 
