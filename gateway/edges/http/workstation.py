@@ -20,12 +20,12 @@ from gateway.config import Settings
 from gateway.edges.http.exchange import Response, current
 from gateway.edges.http.interactions import text_of_row
 from gateway.edges.http.pages import name_of, national_of
-from gateway.edges.http.timeline import institution_of, when_of
+from gateway.edges.http.timeline import when_of
 from gateway.edges.http.widget import page
 from gateway.errors import Category, GatewayError
 from gateway.fhir import json
 from gateway.identity import NATIONAL_ID_SYSTEM
-from gateway.recognition.model import Signature
+from gateway.recognition.model import Kind, Order, Signature
 from gateway.recognition.rules import RuleSet
 from gateway.recognition.service import Recognition
 
@@ -59,14 +59,14 @@ class _Workstation:
         return page(current(), "workstation.html", self._settings)
 
     def data(self) -> Response:
-        """Hospitals with their menus, the largest first, and the patients with the newest results."""
+        """The patients with the newest results, and the hospitals with their menus: first where the first patient's
+        results of other hospitals would cover most orders."""
         rules = self._recognition.rules()
-        hospitals = [self._hospital(adapter, rules) for adapter in self._adapters]
-        hospitals.sort(key=lambda h: (-len(h["menu"]), h["id"]))
         patients = self._patients(current().caller)
-        if patients and hospitals:  # the visitor does not begin where the newest results are
-            best = len(hospitals[0]["menu"])
-            hospitals.sort(key=lambda h: (len(h["menu"]) < best, h["id"] == patients[0]["newest_at"]))
+        covered = {a.source.institution: len(self._covered(a, patients[0]["resource"], rules)) if patients else 0
+                   for a in self._adapters}
+        hospitals = [self._hospital(adapter, rules) for adapter in self._adapters]
+        hospitals.sort(key=lambda h: (-covered[h["id"]], -len(h["menu"]), h["id"]))
         return _answer({"hospitals": [h for h in hospitals if h["menu"]], "patients": patients})
 
     def useful(self) -> Response:
@@ -76,13 +76,15 @@ class _Workstation:
         patient = self._patient(request.caller, request.args.get("patient", ""))
         if adapter is None or patient is None:
             raise GatewayError(Category.NOT_FOUND, "there is no such hospital or patient here", "patient")
-        rules = self._recognition.rules()
-        found = self._recognition.summary(Signature(adapter.source.institution, (), patient, "patient-view",
-                                                    time.time_ns() // 1000, request.caller.name, request.asked.peer))
-        items = {result.item for result in found.results}
-        menu = self._menu(adapter, rules)
-        return _answer({"codes": [row["code"] for row in menu
-                                  if row["item"] in items or set(rules.members(row["item"])) & items]})
+        return _answer({"codes": self._covered(adapter, patient, self._recognition.rules())})
+
+    def _covered(self, adapter: Adapter, patient: dict[str, Any], rules: RuleSet) -> list[str]:
+        """Codes of the menu whose orders other results would cover now; nothing is recorded."""
+        request, institution, menu = current(), adapter.source.institution, self._menu(adapter, rules)
+        orders = tuple(Order(institution, f"menu-{row['code']}", row["item"], row["code"]) for row in menu)
+        found = self._recognition.check(Signature(institution, orders, patient, "check", time.time_ns() // 1000,
+                                                  request.caller.name, request.asked.peer, record=False))
+        return [one.order.local for one in found if one.verdict.kind is Kind.RECOGNISABLE]
 
     # ---------------------------------------------------------------- hospitals
 
@@ -127,7 +129,7 @@ class _Workstation:
                 found[persons.get(id, 0)] = {
                     "id": id, "name": name_of(patient), "gender": patient.get("gender", ""),
                     "birthDate": patient.get("birthDate", ""), "resource": _as_ordered(patient),
-                    "newest_at": institution_of(newest[id]), "newest": when_of(newest[id])}
+                    "newest": when_of(newest[id])}
         return list(found.values())[:_PATIENTS]
 
     def _patient(self, caller: Caller, patient_id: str) -> dict[str, Any] | None:

@@ -80,7 +80,9 @@ function h(tag, props, ...kids) {
 }
 const key = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), b => b.toString(16).padStart(2, "0")).join("")
   .replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12})$/, "$1-$2-4$3-8$4-$5"); // RFC 9562 5.4; randomUUID needs a secure context
-const day = time => (time || "").slice(0, 16).replace("T", " ");
+const button = (name, text, onclick, more) => h("button", { "data-do": name, onclick, ...more }, text);
+// As the hospital sent it, with its own offset; what is UTC in the zone of this screen.
+const day = (time = "") => (/(Z|\+00:00)$/.test(time) ? new Date(Date.parse(time) - 6e4 * new Date(time).getTimezoneOffset()).toISOString() : time).slice(0, 16).replace("T", " ");
 const PENDING = ["reminded", "viewed"];
 
 class HurenRecognition extends HTMLElement {
@@ -136,7 +138,7 @@ class HurenRecognition extends HTMLElement {
     } catch (problem) {
       this.#note = { bad: true, text: this.#why(problem, "offline"), retry: () => this.check(arguments[0]) };
       this.#paint();
-      this.#tell("huren-failed", { what: "check", message: this.#note.text });
+      this.#tell("huren-failed", { what: "check", status: problem.status, message: this.#note.text });
       return { reminders: [], cards: [], failed: true };
     }
   }
@@ -191,18 +193,18 @@ class HurenRecognition extends HTMLElement {
       const note = this.#note;
       kind += note.bad ? " bad" : "";
       kids = [h("b", { role: note.bad ? "alert" : "status" }, note.text), note.more && h("p", {}, note.more), h("div", { class: "do" },
-        note.retry && h("button", { class: "main", "data-do": "retry", onclick: note.retry }, t("retry")),
-        note.line && h("button", { "data-do": "reopen", onclick: () => this.open(note.line) }, t("revoke") + "…"),
-        h("button", { "data-do": "dismiss", onclick: () => { this.#note = null; this.#paint(); } }, t("close")))];
+        note.retry && button("retry", t("retry"), note.retry, { class: "main" }),
+        note.line && button("reopen", t("revoke") + "…", () => this.open(note.line)),
+        button("dismiss", t("close"), () => { this.#note = null; this.#paint(); }))];
     } else if (first) {
       const from = first.results?.[0] || {};
       kids = [h("b", {}, t("reminder")), h("p", {}, this.#name(first.order)), h("p", {}, [this.#where(from), this.#ago(from.time)].filter(Boolean).join(" · ")),
         more.length > 0 && h("p", {}, t("more", more.length)), h("div", { class: "do" },
-          h("button", { class: "main", "data-do": "open", "aria-keyshortcuts": "Alt+R", onclick: () => this.#openAll() }, t("open")),
-          h("button", { "data-do": "later", onclick: () => { this.#loud().forEach(r => this.#seen.add(r.line)); this.#paint(); } }, t("later")))];
+          button("open", t("open"), () => this.#openAll(), { class: "main", "aria-keyshortcuts": "Alt+R" }),
+          button("later", t("later"), () => { this.#loud().forEach(r => this.#seen.add(r.line)); this.#paint(); }))];
     } else if (this.#lines.size) {
       kind += " pill";
-      kids = [h("button", { "data-do": "open", "aria-keyshortcuts": "Alt+R", onclick: () => this.#openAll() }, t("quiet", this.#lines.size))];
+      kids = [button("open", t("quiet", this.#lines.size), () => this.#openAll(), { "aria-keyshortcuts": "Alt+R" })];
     }
     this.#nook.className = kind;
     this.#nook.hidden = !kids.length;
@@ -288,7 +290,7 @@ class HurenRecognition extends HTMLElement {
     this.#stage.busy = "";
     this.#stage.bad = this.#why(problem, "network");
     this.#stage.retry = retry;
-    this.#tell("huren-failed", { what: "decision", message: this.#stage.bad });
+    this.#tell("huren-failed", { what: "decision", status: problem.status, message: this.#stage.bad });
     this.#draw("[data-do=retry]");
   }
   #why(problem, network) {
@@ -296,7 +298,7 @@ class HurenRecognition extends HTMLElement {
     return problem.status === 401 ? this.#t("login") : this.#t("failed", problem.message || problem.status);
   }
 
-  get #held() { return Boolean(this.#detail?.blocking && PENDING.includes(this.#detail.state)); }
+  get #held() { return !!this.#detail?.blocking && PENDING.includes(this.#detail.state); }
   #leave() {
     if (this.#held || this.#stage.busy === "sending") return;
     if (this.#stage.why) { this.#stage.why = false; this.#draw("[data-do=refuse]"); return; }
@@ -336,13 +338,13 @@ class HurenRecognition extends HTMLElement {
         d && d.verdict !== "RECOGNISABLE" && h("span", { class: "tag" }, d.verdict === "PARTIAL" ? t("missing") : t("advisory")), d && [...new Set([...(d.codes || []), ...(d.reports || []).flatMap(r => r.flags || [])])].filter(c => c.startsWith("FLAG_")).map(c => h("span", { class: "tag" }, t(c))),
         this.#held && h("span", { class: "tag" }, t("blocking"))),
         this.#queue.length > 1 && h("small", {}, t("of", this.#at + 1, this.#queue.length)),
-        !this.#held && h("button", { class: "x", "data-do": "close", "aria-label": t("close"), onclick: () => this.#box.close() }, "×")),
+        !this.#held && button("close", "×", () => this.#box.close(), { class: "x", "aria-label": t("close") })),
       d ? sides : h("p", { class: "banner" }, s.busy ? t("loading") : ""),
-      s.bad && h("div", { class: "banner bad", role: "alert" }, s.bad, s.retry && h("button", { "data-do": "retry", onclick: s.retry }, t("retry"))),
+      s.bad && h("div", { class: "banner bad", role: "alert" }, s.bad, s.retry && button("retry", t("retry"), s.retry)),
       d && !pending && this.#decision(d),
       pending && s.why && this.#reasons(d),
-      pending && h("footer", {}, h("button", { class: "main", "data-do": "recognise", title: "Alt+Y", "aria-keyshortcuts": "Alt+Y", disabled: Boolean(s.busy), onclick: () => this.#act("recognise") }, s.busy ? t(s.busy) : t("recognise")),
-        h("button", { "data-do": "refuse", title: "Alt+N", "aria-keyshortcuts": "Alt+N", "aria-expanded": String(Boolean(s.why)), disabled: Boolean(s.busy), onclick: () => { s.why = !s.why; this.#draw(s.why ? ".why li button" : "[data-do=refuse]"); } }, t("refuse"))),
+      pending && h("footer", {}, button("recognise", t(s.busy || "recognise"), () => this.#act("recognise"), { class: "main", title: "Alt+Y", "aria-keyshortcuts": "Alt+Y", disabled: !!s.busy }),
+        button("refuse", t("refuse"), () => { s.why = !s.why; this.#draw(s.why ? ".why li button" : "[data-do=refuse]"); }, { title: "Alt+N", "aria-keyshortcuts": "Alt+N", "aria-expanded": String(!!s.why), disabled: !!s.busy })),
     ].filter(Boolean));
     if (sides) sides.scrollTop = top;
     const target = focus ? this.#box.querySelector(focus) : held && this.#box.querySelector(`[data-do=${held}]:not(:disabled)`);
@@ -351,7 +353,7 @@ class HurenRecognition extends HTMLElement {
   #decision(d) {
     const t = this.#t, x = d.decision || {}, reason = (d.reasons || []).find(r => r.code === x.reason);
     return h("div", { class: "banner ok", role: "status" }, h("div", {}, h("b", {}, t(d.state)), h("br"), [x.doctor && t("decided", x.doctor), day(x.at), reason && this.#of(reason, "text"), x.text].filter(Boolean).join(" · "), x.id && h("div", {}, h("small", {}, `${t("id")} `, h("code", {}, x.id))), d.billed && h("div", {}, t("billed"))),
-      h("button", { "data-do": "revoke", disabled: Boolean(this.#stage.busy), onclick: () => this.#act("revoke", { decision: x.id }) }, this.#stage.busy ? t(this.#stage.busy) : t("revoke")));
+      button("revoke", t(this.#stage.busy || "revoke"), () => this.#act("revoke", { decision: x.id }), { disabled: !!this.#stage.busy }));
   }
   #reasons(d) {
     const t = this.#t, s = this.#stage, told = h("input", { type: "checkbox", checked: s.told, onchange: e => { s.told = e.target.checked; } });
@@ -363,9 +365,9 @@ class HurenRecognition extends HTMLElement {
     return h("section", { class: "why", "aria-label": t("why") }, h("h3", {}, t("why")), h("label", { class: "told" }, told, t("told")), h("ul", {}, list.map(r => {
       const wide = s.reason === r.code && r.needs_text, field = wide && h("textarea", { rows: "1", "aria-label": t("text"), placeholder: t("text"), maxlength: "500", required: true, oninput: e => { s.text = e.target.value; } });
       if (field) field.value = s.text || "";
-      return h("li", {}, h("button", { "data-reason": r.code, class: r.code === d.preselected ? "first" : "", disabled: Boolean(s.busy), "aria-expanded": r.needs_text ? String(Boolean(wide)) : null,
+      return h("li", {}, h("button", { "data-reason": r.code, class: r.code === d.preselected ? "first" : "", disabled: !!s.busy, "aria-expanded": r.needs_text ? String(!!wide) : null,
         onclick: () => { if (!r.needs_text) return send(r); s.reason = r.code; this.#draw("textarea"); } }, this.#of(r, "text"), r.code === d.preselected && h("small", {}, ` (${t("suggested")})`)),
-        field && h("div", {}, field, h("button", { class: "main", "data-do": "confirm", disabled: Boolean(s.busy), onclick: () => field.value.trim() ? send(r, field.value.trim()) : field.focus() }, t("confirm"))));
+        field && h("div", {}, field, button("confirm", t("confirm"), () => field.value.trim() ? send(r, field.value.trim()) : field.focus(), { class: "main", disabled: !!s.busy })));
     })));
   }
   #mine(d) {

@@ -20,6 +20,7 @@ const WORDS = {
   signed: ["签署 {} 项医嘱，{} 毫秒得到答复", "{} orders signed, answered in {} ms"], opened: ["已记录：医生查看了报告", "recorded: the doctor opened the report"], decided: ["决定：{}", "decision: {}"], revoked: ["决定已撤销", "decision revoked"],
   allowed: ["收费通过（{}）", "billed ({})"], denied: ["收费被拒（{}）", "bill refused ({})"], away: ["网关没有应答：{}", "the gateway does not answer: {}"],
   reminded: ["提醒", "reminded"], viewed: ["查看", "viewed"], recognisedN: ["互认", "recognised"], blocked: ["拦截收费", "bills refused"], saved: ["节省（元）", "saved (CNY)"],
+  department: ["呼吸内科门诊", "Respiratory clinic"],
   male: ["男", "male"], female: ["女", "female"], empty: ["正在等待医院的第一批消息……", "Waiting for the hospitals' first messages…"],
 };
 const t = (name, ...fill) => (WORDS[name]?.[zh ? 0 : 1] ?? name).replace(/\{\}/g, () => fill.shift());
@@ -45,6 +46,8 @@ async function call(address, body) {
 }
 function log(text, wire, bad) { $("log").prepend(h("li", { class: bad ? "no" : "" }, text, wire && h("code", {}, wire))); }
 function step(number, hint = `h${number}`) { now.step = number; now.hint = hint; hints(); }
+/** On a phone the parts stand below each other: bring the one that is next into view. */
+function show(part) { if (matchMedia("(max-width: 900px)").matches) document.querySelector(part).scrollIntoView({ behavior: "smooth", block: "start" }); }
 function hints() {
   $("steps").replaceChildren(...WORDS.steps[zh ? 0 : 1].map((name, i) => h("li", { class: i < now.step ? "done" : i === now.step ? "now" : "", "aria-current": i === now.step ? "step" : null }, name)));
   $("hint").textContent = t(now.hint);
@@ -62,7 +65,7 @@ function patients() {
 async function choose(patient) {
   Object.assign(now, { patient, picked: new Set(), signed: [], useful: new Set() });
   widget.setAttribute("patient", patient.id);
-  patients(); menu(); signed(); step(1);
+  patients(); menu(); signed(); step(1); show(".orders");
   try {
     const { codes } = await call(`/demo/workstation/useful?institution=${encodeURIComponent(now.hospital.id)}&patient=${encodeURIComponent(patient.id)}`);
     if (now.patient !== patient) return;
@@ -74,7 +77,7 @@ async function choose(patient) {
 function menu() {
   const rows = [...now.hospital.menu].sort((a, b) => now.useful.has(b.code) - now.useful.has(a.code));
   $("menu").replaceChildren(...rows.map(row => h("button", { type: "button", disabled: !now.patient, "data-code": row.code, class: now.useful.has(row.code) ? "useful" : "", "aria-pressed": String(now.picked.has(row.code)),
-    onclick: () => { now.picked.has(row.code) ? now.picked.delete(row.code) : now.picked.add(row.code); menu(); step(now.picked.size ? 2 : 1); } }, of(row, "name"), h("small", {}, h("code", {}, row.code)))));
+    onclick: () => { now.picked.has(row.code) ? now.picked.delete(row.code) : now.picked.add(row.code); menu(); step(now.picked.size ? 2 : 1); } }, h("span", {}, of(row, "name")), h("small", {}, h("code", {}, row.code)))));
   $("sign").disabled = !now.picked.size;
   hints();
 }
@@ -97,7 +100,9 @@ function order(row) {
 async function sign() {
   const orders = now.hospital.menu.filter(row => now.picked.has(row.code)).map(order), began = performance.now();
   $("sign").disabled = true;
-  const answer = await widget.check({ patient: now.patient.resource, draftOrders: orders.map(one => one.resource) });
+  const visit = { resourceType: "Encounter", id: `visit-${now.patient.id}`.slice(0, 64), status: "in-progress", class: { system: "http://terminology.hl7.org/CodeSystem/v3-ActCode", code: "AMB" },
+    subject: { reference: `Patient/${now.patient.id}` }, location: [{ status: "active", location: { identifier: { value: t("department") } } }] };
+  const answer = await widget.check({ patient: now.patient.resource, draftOrders: orders.map(one => one.resource), encounterId: visit.id, prefetch: { encounter: visit } });
   if (answer.failed) { menu(); return; }
   log(t("signed", orders.length, Math.round(performance.now() - began)), "POST /cds-services/recognition · order-sign");
   for (const reminder of answer.reminders) {
@@ -106,7 +111,7 @@ async function sign() {
   }
   now.signed.unshift(...orders);
   now.picked.clear();
-  signed(); menu(); figures();
+  signed(); menu(); figures(); show("#h-signed");
   step(answer.reminders.length ? 3 : 5, answer.reminders.length ? "h3" : "hx");
 }
 function signed() {
