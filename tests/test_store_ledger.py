@@ -355,8 +355,9 @@ _TAMPERED: dict[str, tuple[str, str, int]] = {
     "item": ("UPDATE line SET item = 'TCH002H' WHERE number = '2'", "not as its last event", 9),
     "number": ("UPDATE line SET number = '22' WHERE number = '2'", "not as its last event", 9),
     "an older version": ("UPDATE line SET version = 2 WHERE number = '2'", "older version", 9),
-    "a line put in": ("INSERT INTO line SELECT 99, person, created, updated, version, line.dict, institution, state, hash, "
-                      "patient, item, number, body FROM line, event WHERE number = '2' AND seq = 1", "no event", 0),
+    "a line put in": ("INSERT INTO line SELECT 99, person, created, updated, version, line.dict, institution, state, "
+                      "hash, patient, item, number, body FROM line, event WHERE number = '2' AND seq = 1",
+                      "no event", 0),
     "a line taken out": ("DELETE FROM line WHERE number = '2'", "order line is gone", 7),
 }
 

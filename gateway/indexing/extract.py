@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -42,7 +43,8 @@ def extract(resource: dict[str, Any]) -> Rows:
     if kind == "Patient":
         present |= _deceased(resource, rows)
     elif kind in KINDS and owner(resource):
-        rows["idx_result"] += results(resource)
+        with suppress(_WRONG_SHAPE):  # what no reader of an element takes either, such as half a surrogate pair
+            rows["idx_result"] += results(resource)
     for table in ("idx_token", "idx_reference", "idx_date", "idx_string"):
         if len(rows[table]) > 1:
             rows[table] = list(dict.fromkeys(rows[table]))

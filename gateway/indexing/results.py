@@ -43,7 +43,7 @@ _INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpret
 _CRITICAL = frozenset(("HH", "LL", "AA"))
 _SIDE_OF = {"7771000": 1, "24028007": 2, "51440002": 3}
 _STATUS_OF = {status: number for number, status in enumerate(STATUSES) if status}
-_ISSUED = frozenset(("final", "amended", "corrected", "appended"))
+_ISSUED = ("final", "amended", "corrected", "appended")
 _VALUES = frozenset(f"value{kind}" for kind in (
     "Quantity", "CodeableConcept", "String", "Boolean", "Integer", "Range", "Ratio", "SampledData", "Time", "DateTime",
     "Period"))
@@ -63,9 +63,9 @@ def results(resource: dict[str, Any]) -> list[Row]:
     kind = KINDS.index(resource["resourceType"])
     items = [code for system, code in _codings(resource.get("code"))
              if system == ITEMS and (kind == 0 or code[0] == "E")]
-    if not items or kind == 0 and _empty(resource):
+    status = resource.get("status") if items else None
+    if not items or kind == 0 and status in _ISSUED and _empty(resource):
         return []
-    status = resource.get("status")
     row = (_time(resource), kind, _STATUS_OF.get(status, 0) if isinstance(status, str) else 0, _flags(resource),
            _side(resource), _session(resource))
     return [(item, *row) for item in dict.fromkeys(items)]
@@ -81,7 +81,7 @@ def _codings(concepts: Any) -> Iterator[tuple[Any, str]]:
 
 
 def _empty(observation: dict[str, Any]) -> bool:
-    if not _VALUES.isdisjoint(observation) or observation.get("status") not in _ISSUED or observation.get("hasMember"):
+    if not _VALUES.isdisjoint(observation) or observation.get("hasMember"):
         return False
     components = observation.get("component")
     if type(components) is list and any(type(part) is dict and not _VALUES.isdisjoint(part) for part in components):
