@@ -22,6 +22,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "catalogue": ("catalogue", "catalogue", "Load, compare and show versions of the catalogue of recognition."),
     "client": ("client", "client", "Who may use the HTTP paths."),
     "figures": ("figures", "figures", "How hospitals recognise each other's results; count everything anew."),
+    "settlement": ("settlement", "settlement", "The fund's share of what was recognised, with evidence."),
     "migrate": ("upkeep", "migrate", "Bring the database schema up to date."),
     "reindex": ("upkeep", "reindex", "Rebuild the search index from the stored resources."),
     "audit": ("audit", "audit", "Check that what was kept of decisions is as it was written."),

@@ -123,13 +123,13 @@ def to_csv(report: Report, language: str = "en") -> bytes:
     writer.writerow([texts[place] for texts in heads])
     for row in (*report.rows, report.total):
         name = (row.name_zh, row.name_en)[place]
-        writer.writerow([_plain(row.value or ("total" if row is report.total else "")), _plain(name),
+        writer.writerow([plain(row.value or ("total" if row is report.total else "")), plain(name),
                          *row.counts.values(), *(format(a, "f") for a in row.amounts.values()),
                          *(_cell(row.rates[n]) for n in RATES), *(_extra(row, n) for n in extra)])
     return b"\xef\xbb\xbf" + out.getvalue().encode()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A cell that no spreadsheet reads as a formula."""
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
 

@@ -22,6 +22,7 @@ processes on one database):
     store.persons_of(patient_ids) -> dict[str, int]            # Patient id → person key
     store.patients_of(person) -> list[str]
     store.institution_number(slug) -> int                      # idx_resource.institution; -1: has no data
+    store.institutions() -> list[str]                          # slugs of those with data
 
     # inbox, studies, clients, audit, unmapped
     store.inbox(status=None, limit=100, before=None) -> list[InboxRow]; store.inbox_show(id) -> with raw, or None
