@@ -15,8 +15,11 @@ From pure to impure; each file is one idea:
     decision.py     the state machine of an order line: Line + Action → Line + events                 pure
     issue.py        DetectedIssue, Provenance, ServiceRequest of a decision                           pure
     service.py      Recognition: what the edges and the pipeline call
-    figures.py      a line's contribution to the figures; rates; MeasureReport and CSV                pure
-    settlement.py   the fund's share: rules, filters, allocation                                      pure
+    figures.py      what a line counts in the figures; rates, index                                   pure
+    report.py       a question about the figures and its answer
+    measure.py      the answer as JSON, CSV and MeasureReport                                         pure
+    settlement.py   the fund's share: fees, filters, rule, allocation                                 pure
+    evidence.py     the files of a settlement                                                         pure
 
 The call that everybody makes:
 
