@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import permutations
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -172,6 +174,15 @@ def test_the_tables_name_every_code() -> None:
     named = {code for *_, codes in CASES for code in codes} | {code for row in ADVISORY for code in row[3]}
     assert set(Code) == named
     assert set(FLAG_NAMES.values()) <= set(Code)
+
+
+def test_the_manual_names_every_code() -> None:
+    """Codes and states stand in the section Verdict, and it names no other."""
+    manual = (Path(__file__).parents[1] / "gateway" / "recognition" / "README.md").read_text(encoding="utf-8")
+    section = manual.partition("\n## Verdict")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", section))
+    kinds, classes = set(Kind), {"PLAC", "EMER", "IMP", "ACUTE", "NONAC", "INVALID"}
+    assert {*Code, *STATES, *kinds, *classes} == named
 
 
 # -------------------------------------------------------------------- 4: the day of the exam

@@ -106,7 +106,8 @@ class Verdict:
     """Whether earlier results cover an order, and why (recognition.md, the nine steps).
 
     ``chosen``: the results that cover it, best first (a panel: those of its members). ``missing``: members of a PARTIAL
-    panel still to do. ``codes``: fail codes of the best candidates, when NOT; advisory flags when ADVISORY. ``states``:
+    panel still to do. ``codes``: fail codes of the best candidates, when NOT; what advises, when ADVISORY; "PARTIAL"
+    with core members still to do. All are of `verdict.Code`. ``states``:
     ``STATE_…`` codes that preselect ``reason``. ``trace``: rows ``{"step", "rule", "inputs", "outcome"}``,
     machine-readable, without patient data.
     """

@@ -109,9 +109,10 @@ class _Case:
     link: Link
     grade: int
     step: int
-    codes: tuple[Code, ...]
-    facts: Row
-    level: int = 0
+    codes: tuple[Code, ...] = ()
+    level: int = 0  # of the issuer
+    region: str = ""  # whose qualification reaches the orderer
+    window: int = 0  # µs
 
     def key(self) -> tuple[Any, ...]:
         """Ascending: the last is the best (step 8), and no two are equal by chance."""
@@ -188,7 +189,7 @@ class _Judgement:
         if kind is Kind.NOT:
             codes = _codes(cases, max((case.step for case in cases), default=0)) or (Code.NOT_COVERED,)
         states, reason = self._states(chosen) if chosen else ((), "")
-        trace = [*self._opening(own, others, bool(cases)), *_rows(cases, chosen), *rows]
+        trace = [*self._opening(own, others, bool(cases)), *self._results(cases, chosen), *rows]
         if states:
             trace.append(_row(6, {"states": list(states), "reason": reason}, "preselect" if reason else "noted"))
         trace.append(_row(8, {"results": [case.candidate.pk for case in chosen], "catalogue": self.rules.version},
@@ -219,40 +220,36 @@ class _Judgement:
 
     def _case(self, one: Candidate, link: Link) -> _Case:
         """Steps 0, 2 to 5 and 7 for one result; that it concerns what is ordered is known."""
-        facts: Row = {"result": one.pk, "item": one.item, "target": link.target, "relation": link.relation.value,
-                      "issuer": one.institution}
         if one.identity_doubt:
-            return _Case(one, link, 0, 0, (Code.ID_DOUBT,), facts)
+            return _Case(one, link, 0, 0, (Code.ID_DOUBT,))
         advisory = link.relation is Relation.ADVISORY
-        if (item := self.rules.item(link.target)) is not None and item.sided:
-            facts["sides"] = [self.order.side.value, one.side.value]
+        if self._sided(link.target):
             sided = _side(self.order.side, one.side)
             if sided is Relation.NONE:
-                return _Case(one, link, 0, 2, (Code.NOT_COVERED,), facts)
+                return _Case(one, link, 0, 2, (Code.NOT_COVERED,))
             advisory = advisory or sided is Relation.ADVISORY
-        facts["status"] = one.status
-        if one.report_status:
-            facts["report_status"] = one.report_status
         if one.status not in ISSUED or one.report_status and one.report_status not in ISSUED:
-            return _Case(one, link, 0, 3, (Code.STATUS,), facts)
+            return _Case(one, link, 0, 3, (Code.STATUS,))
         # Without a credible time there is no day of the exam: step 4 cannot be asked, step 5 refuses.
         if one.time == 0 or one.time > self.now + SKEW:
-            return _Case(one, link, 0, 5, (Code.TIME_INVALID,), facts)
-        code, region = self.memory.standing(one.institution, self.order, link, one.item,
-                                            local_day(one.time, self.zone), self.today)
+            return _Case(one, link, 0, 5, (Code.TIME_INVALID,))
+        day = local_day(one.time, self.zone)
+        code, region = self.memory.standing(one.institution, self.order, link, one.item, day, self.today)
         if code is not None:
-            return _Case(one, link, 0, 4, (code,), facts)
-        facts["region"] = region
-        facts["age_us"] = age = max(0, self.now - one.time)
-        facts["window_us"] = window = self.memory.window(self.order, link.target, self.today)
-        if age > window:
-            return _Case(one, link, 0, 5, (Code.TOO_OLD,), facts)
+            return _Case(one, link, 0, 4, (code,))
+        window = self.memory.window(self.order, link.target, self.today)
+        if self.now - one.time > window:
+            return _Case(one, link, 0, 5, (Code.TOO_OLD,), 0, region, window)
+        codes: tuple[Code, ...] = (Code.ADVISORY,) if advisory else ()
+        if one.flags:
+            codes += tuple(Code(name) for bit, name in FLAG_NAMES.items() if one.flags & bit)
         level = self.rules.level_of(one.institution)
-        codes = (Code.ADVISORY,) if advisory else ()
-        if one.flags and (flags := tuple(Code(name) for bit, name in FLAG_NAMES.items() if one.flags & bit)):
-            return _Case(one, link, 1, 7, (*codes, *flags), facts, level)
-        # Both end in step 8, so that only the choice of that step is between them.
-        return _Case(one, link, 1, 7, codes, facts, level) if advisory else _Case(one, link, 2, 8, (), facts, level)
+        # Advisory ones end in one step, whatever advises: only the choice of step 8 is between them.
+        return _Case(one, link, 1 if codes else 2, 7 if codes else 8, codes, level, region, window)
+
+    def _sided(self, item: str) -> bool:
+        known = self.rules.item(item)
+        return known is not None and known.sided
 
     # ---------------------------------------------------------------- step 8
 
@@ -323,6 +320,29 @@ class _Judgement:
         if others or not concerned:
             yield _row(2, {"results": others}, Code.NOT_COVERED)
 
+    def _results(self, cases: list[_Case], chosen: Sequence[_Case]) -> Iterable[Row]:
+        """A row for each of the best, and then of the chosen, best last; how many are left out."""
+        last = {id(case) for case in chosen}
+        ordered = sorted(cases, key=lambda case: (id(case) in last, case.key()))
+        if len(ordered) > TRACED:
+            yield _row(2, {"results": len(ordered) - TRACED}, "not-traced", "bound")
+        for case in ordered[-TRACED:]:
+            step = 2 if case.codes == (Code.ADVISORY,) else case.step
+            yield _row(step, self._inputs(case), case.codes[-1] if case.codes else "ok")
+
+    def _inputs(self, case: _Case) -> Row:
+        """All that the steps asked about a result: keys, codes, regions and lengths of time, nothing of the patient."""
+        one, link = case.candidate, case.link
+        made: Row = {"result": one.pk, "item": one.item, "target": link.target, "relation": link.relation.value,
+                     "issuer": one.institution, "status": one.status}
+        if one.report_status:
+            made["report_status"] = one.report_status
+        if self._sided(link.target):
+            made["sides"] = [self.order.side.value, one.side.value]
+        if case.region:
+            made |= {"region": case.region, "age_us": max(0, self.now - one.time), "window_us": case.window}
+        return made
+
 
 _Found = tuple[Kind, tuple[_Case, ...], tuple[Code, ...], tuple[str, ...], tuple[Row, ...]]
 
@@ -348,14 +368,3 @@ def _codes(cases: Iterable[_Case], step: int) -> tuple[Code, ...]:
 
 def _row(step: int, inputs: Row, outcome: str, rule: str = "") -> Row:
     return {"step": step, "rule": rule or _STEPS[step], "inputs": inputs, "outcome": str(outcome)}
-
-
-def _rows(cases: list[_Case], chosen: Sequence[_Case]) -> list[Row]:
-    """A row for each of the best, and then of the chosen, best last; how many are left out."""
-    last = {id(case) for case in chosen}
-    ordered = sorted(cases, key=lambda case: (id(case) in last, case.key()))
-    rows = [_row(2, {"results": len(ordered) - TRACED}, "not-traced", "bound")] if len(ordered) > TRACED else []
-    for case in ordered[-TRACED:]:
-        step = 2 if case.codes == (Code.ADVISORY,) else case.step
-        rows.append(_row(step, case.facts, case.codes[-1] if case.codes else "ok"))
-    return rows
