@@ -11,10 +11,12 @@ import pytest
 
 from gateway.edges import dimse, mllp
 from gateway.edges.http import answers as http
+from gateway.edges.http import cds_hooks
 from gateway.errors import Category, GatewayError
 from gateway.store.model import Receipt
 
-EDGES: dict[str, Mapping[Category, Any]] = {"mllp": mllp.ANSWERS, "http": http.ANSWERS, "dimse": dimse.ANSWERS}
+EDGES: dict[str, Mapping[Category, Any]] = {"mllp": mllp.ANSWERS, "http": http.ANSWERS, "dimse": dimse.ANSWERS,
+                                            "cds-hooks": cds_hooks.ANSWERS}
 MANUAL = Path(__file__).parents[1] / "gateway" / "README.md"
 
 
@@ -63,3 +65,13 @@ def test_http_answers_as_the_manual_says(category: Category) -> None:
     answer = http.answer_for(GatewayError(category, "a sentence"))
     assert str(answer.status) in table()[category.value][5]
     assert (answer.status >= 500) == (category in (Category.BUSY, Category.FAULT))
+
+
+@pytest.mark.parametrize("category", Category)
+def test_cds_hooks_answers_as_the_manual_says(category: Category) -> None:
+    """Its own column: what cannot be read or breaks a rule is 400, what is not found is the data that it needs, 412."""
+    answer = cds_hooks.answer_for(GatewayError(category, "a sentence"))
+    assert str(answer.status) in table()[category.value][6]
+    assert (answer.status >= 500) == (category in (Category.BUSY, Category.FAULT))
+    if category is Category.FORBIDDEN:
+        assert cds_hooks.answer_for(GatewayError(category, "a sentence", detail="login")).status == 401

@@ -277,10 +277,12 @@ def _members(one: Checked, view: View) -> list[dict[str, Any]]:
 
 
 def _reasons(lines: Sequence[Checked], view: View) -> list[dict[str, str]]:
-    """The region's reasons as ``overrideReasons``; what a patient's state preselects stands first."""
+    """The region's reasons as ``overrideReasons``: the preselected first, then others that fit the patient's state."""
     first = [one.verdict.reason for one in lines if one.verdict.reason]
+    states = {state for one in lines for state in one.verdict.states}
     rows = view.rules.reasons_for(view.institution, view.on)
-    rows.sort(key=lambda row: first.index(row.code) if row.code in first else len(first))
+    rows.sort(key=lambda row: first.index(row.code) if row.code in first else
+              len(first) + states.isdisjoint(row.preselected_by))
     return [{"code": row.code, "system": REASONS, "display": plain(_reason_text(row, view))
              + (view.words.say("needs_text") if row.needs_text else "")} for row in rows]
 
