@@ -34,7 +34,7 @@ function h(tag, props, ...kids) {
     if (value == null || value === false) continue;
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value); else node.setAttribute(key, value === true ? "" : value);
   }
-  node.append(...kids.flat(2).filter(kid => kid || kid === 0));
+  node.append(...kids.flat(Infinity).filter(kid => kid || kid === 0));
   return node;
 }
 async function get(address, { blob = false, body, signal } = {}) {

@@ -198,7 +198,7 @@ class HurenRecognition extends HTMLElement {
         button("dismiss", t("close"), () => { this.#note = null; this.#paint(); }))];
     } else if (first) {
       const from = first.results?.[0] || {};
-      kids = [h("b", {}, t("reminder")), h("p", {}, this.#name(first.order)), h("p", {}, [this.#where(from), this.#ago(from.time)].filter(Boolean).join(" · ")),
+      kids = [h("b", {}, t("reminder")), h("p", {}, this.#name(first.order)), h("p", {}, [this.#where(from), this.#ago(from.time, true)].filter(Boolean).join(" · ")),
         more.length > 0 && h("p", {}, t("more", more.length)), h("div", { class: "do" },
           button("open", t("open"), () => this.#openAll(), { class: "main", "aria-keyshortcuts": "Alt+R" }),
           button("later", t("later"), () => { this.#loud().forEach(r => this.#seen.add(r.line)); this.#paint(); }))];
@@ -426,10 +426,10 @@ class HurenRecognition extends HTMLElement {
   #of(x, name) { const zh = x[`${name}_zh`], en = x[`${name}_en`]; return (this.#lang === "zh" ? zh || en : en || zh) || ""; }
   #name(o) { return (o && (this.#of(o, "name") || o.display || o.name || o.local)) || ""; }
   #where(r) { return this.#of(r, "institution") || r.institution || ""; }
-  #ago(time) {
+  #ago(time, alone) {
     const hours = (Date.now() - Date.parse(time)) / 36e5;
     if (!(hours >= 0)) return day(time);
-    return `${new Intl.RelativeTimeFormat(this.#lang === "zh" ? "zh-CN" : "en", { numeric: "auto" }).format(...(hours < 36 ? [-Math.round(hours), "hour"] : [-Math.round(hours / 24), "day"]))} (${day(time)})`;
+    return new Intl.RelativeTimeFormat(this.#lang, { numeric: "auto" }).format(...(hours < 36 ? [-Math.round(hours), "hour"] : [-Math.round(hours / 24), "day"])) + (alone ? "" : ` (${day(time)})`);
   }
   #base() { return (this.getAttribute("base") || new URL("..", import.meta.url).href).replace(/\/+$/, ""); }
   #tell(name, detail) { this.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true })); }

@@ -46,8 +46,8 @@ async function call(address, body) {
 }
 function log(text, wire, bad) { $("log").prepend(h("li", { class: bad ? "no" : "" }, text, wire && h("code", {}, wire))); }
 function step(number, hint = `h${number}`) { now.step = number; now.hint = hint; hints(); }
-/** On a phone the parts stand below each other: bring the one that is next into view. */
-function show(part) { if (matchMedia("(max-width: 900px)").matches) document.querySelector(part).scrollIntoView({ behavior: "smooth", block: "start" }); }
+/** Bring the part that is next into view; on a phone they stand below each other. */
+function show(part) { document.querySelector(part).scrollIntoView({ behavior: "smooth", block: matchMedia("(max-width: 900px)").matches ? "start" : "nearest" }); }
 function hints() {
   $("steps").replaceChildren(...WORDS.steps[zh ? 0 : 1].map((name, i) => h("li", { class: i < now.step ? "done" : i === now.step ? "now" : "", "aria-current": i === now.step ? "step" : null }, name)));
   $("hint").textContent = t(now.hint);
@@ -65,7 +65,7 @@ function patients() {
 async function choose(patient) {
   Object.assign(now, { patient, picked: new Set(), signed: [], useful: new Set() });
   widget.setAttribute("patient", patient.id);
-  patients(); menu(); signed(); step(1); show(".orders");
+  patients(); menu(); signed(); step(1); show("#h-orders");
   try {
     const { codes } = await call(`/demo/workstation/useful?institution=${encodeURIComponent(now.hospital.id)}&patient=${encodeURIComponent(patient.id)}`);
     if (now.patient !== patient) return;
@@ -111,7 +111,7 @@ async function sign() {
   }
   now.signed.unshift(...orders);
   now.picked.clear();
-  signed(); menu(); figures(); show("#h-signed");
+  signed(); menu(); figures(); show(matchMedia("(max-width: 900px)").matches ? "#h-signed" : "#signed");
   step(answer.reminders.length ? 3 : 5, answer.reminders.length ? "h3" : "hx");
 }
 function signed() {
