@@ -18,15 +18,13 @@ _FIND = ("SELECT item, time, pk, kind, status, institution, flags, side, session
 def find(reader: Reader, slugs: Callable[[int], str], person: int, items: Iterable[str], since: int) -> list[Result]:
     """Results under these items of ``since`` or later, and those of unknown time; newest first within an item."""
     found = reader.among(_FIND, dict.fromkeys(items), (person, -(-since // 1000) if since else -UNKNOWN_TIME))
-    found.sort(key=_order)
-    make = Result._make
+    found.sort(reverse=True)
+    if any(row[1] == UNKNOWN_TIME for row in found):
+        found.sort(key=lambda row: (row[0], row[1] != UNKNOWN_TIME, row[1], row[2]), reverse=True)
+    slug, make = {number: slugs(number) for number in {row[5] for row in found}}, Result._make
     return [make((item, 0 if time == UNKNOWN_TIME else time * 1000, pk, KINDS[kind], STATUSES[status],
-                  slugs(institution), flags, SIDES[side], session))
+                  slug[institution], flags, SIDES[side], session))
             for item, time, pk, kind, status, institution, flags, side, session in found]
-
-
-def _order(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return row[0], 1 if row[1] == UNKNOWN_TIME else -row[1], -row[2]
 
 
 _RESULTS = "SELECT pk, id FROM resource WHERE pk IN ?*"
