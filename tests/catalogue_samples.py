@@ -9,10 +9,10 @@ _SMALL = {
     "items.tsv": """\
 unified_code|domain|category|name_zh|name_en|default_validity_days|specimen|body_site|parent_panel|loinc|loinc_confidence
 ECT0149|exam|CT|全腹部CT平扫|CT whole abdomen|30||abdomen+pelvis|||
-ECT0165|exam|CT|上腹部CT平扫|CT upper abdomen|30||upper-abdomen|||
+ECT0165|exam|CT|上腹部CT平扫|CT upper abdomen|30||abdomen|||
 ECT0157|exam|CT|全腹部CT平扫+增强|CT whole abdomen, enhanced|30||abdomen+pelvis|||
-THM001Q|test|HM|白细胞计数|White cells|3|全血||P-CBC|6690-2|read
-THM002O|test|HM|红细胞计数|Red cells|3|全血||P-CBC||
+THM001Q|test|HM|白细胞计数|White cells|3|全血(EDTA)||P-CBC|6690-2|read
+THM002O|test|HM|红细胞计数|Red cells|3|全血(EDTA)||P-CBC||
 """,
     "panels.tsv": """\
 panel_code|name_zh|name_en|members|member_count|core|same_session
