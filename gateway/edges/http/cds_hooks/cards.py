@@ -130,7 +130,9 @@ def is_sealed(secret: bytes, card: str) -> bool:
 # ---------------------------------------------------------------- texts
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
-_MARKS = re.compile(r"([!\"#$%'()*+,\-./:;=?@\[\\\]^_`{|}~])")
+#: What Markdown could read as markup (GFM 6.1: every ASCII punctuation may have a backslash), and HTML's three.
+_MARKS = re.compile(r"[!-/:-@\[-`{-~]")
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def plain(text: str) -> str:
@@ -140,9 +142,7 @@ def plain(text: str) -> str:
 
 def md(text: str) -> str:
     """Foreign text within GitHub-flavoured Markdown: no markup, no HTML, no link comes of it (GFM 6.1, 6.11)."""
-    safe = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"&(?:amp|lt|gt);|" + _MARKS.pattern, lambda m: m.group() if m.group(1) is None else "\\" + m.group(),
-                  safe)
+    return _MARKS.sub(lambda mark: _HTML.get(mark.group()) or f"\\{mark.group()}", plain(text))
 
 
 def clip(text: str, limit: int) -> str:
