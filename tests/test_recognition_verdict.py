@@ -17,6 +17,7 @@ import pytest
 from verdict_samples import DAY, HOUR, NOW, PANELS, RULES, SHANGHAI, at, order, refusals, result, verdict
 
 from gateway.indexing.values import date_range
+from gateway.recognition.coverage import Coverage
 from gateway.recognition.model import (
     FLAG_CRITICAL,
     FLAG_HAEMOLYSIS,
@@ -29,8 +30,19 @@ from gateway.recognition.model import (
     Order,
     Side,
 )
-from gateway.recognition.rules import STATES, Negative, Period, Qualification, Reason, RuleSet, Setting, Window
+from gateway.recognition.rules import (
+    STATES,
+    Institution,
+    Negative,
+    Period,
+    Qualification,
+    Reason,
+    RuleSet,
+    Setting,
+    Window,
+)
 from gateway.recognition.verdict import SKEW, TRACED, Code, judge, judge_all, local_day
+from gateway.recognition.versions import shipped
 from gateway.terminology import catalogue
 
 KNEE = order("KNEE", side=Side.LEFT)
@@ -500,6 +512,43 @@ def test_a_known_report_status_is_not_asked_for() -> None:
     found = judge_all([order()], [result(report_status="final")], RULES, NOW, SHANGHAI,
                       lambda wanted: asked.append(wanted) or {})
     assert (Kind.RECOGNISABLE, []) == (found[0].kind, asked)
+
+
+# -------------------------------------------------------------------- the shipped catalogue
+
+SHIPPED = shipped().changed(
+    institutions={slug: Institution(slug, slug, slug, "330100", 3) for slug in "ab"},
+    qualifications=(Qualification("a", "*", "330100"),))
+
+
+@pytest.mark.parametrize("item", [*SHIPPED.catalogue.items, *SHIPPED.catalogue.panels])
+def test_every_shipped_item_can_be_recognised(item: str) -> None:
+    """Fresh results of a qualified hospital cover it, or each member of it; without them nothing does."""
+    made = [result(pk, code, days=0.001, side=Side.BOTH, session=1)
+            for pk, code in enumerate(SHIPPED.members(item) or (item,), 1)]
+    assert Kind.RECOGNISABLE is verdict(order(item), *made, rules=SHIPPED).kind
+    assert Kind.NOT is verdict(order(item), rules=SHIPPED).kind
+
+
+@pytest.mark.parametrize("panel", SHIPPED.catalogue.panels)
+def test_a_shipped_panel_without_one_core_member_is_partial(panel: str) -> None:
+    """And without what covers that member: it says that it is missing; of a panel of one nothing is left."""
+    core = sorted(SHIPPED.core_members(panel))
+    left = [code for code in SHIPPED.members(panel) if code not in Coverage.of(SHIPPED).full(core[0])]
+    made = [result(pk, code, days=0.001, session=1) for pk, code in enumerate(left, 1)]
+    found = verdict(order(panel), *made, rules=SHIPPED)
+    assert found.kind is (Kind.PARTIAL if left else Kind.NOT)
+    assert core[0] in found.missing or not left
+
+
+def test_shipped_reasons_are_preselected() -> None:
+    """Before surgery R3, in an emergency R4, for a forensic purpose R5, after what changes a patient R1."""
+    taken, since = result(1, "ECT010H"), NOW - HOUR
+    found = {kind: verdict(order("ECT010H", happenings=(Happening(kind, when),)), taken, rules=SHIPPED).reason
+             for kind, when in (("emergency", 0), ("forensic", 0), ("surgery", 0), ("transfusion", since),
+                                ("chemotherapy", since), ("admission", since))}
+    assert {"emergency": "R4", "forensic": "R5", "surgery": "R3", "transfusion": "R1", "chemotherapy": "R1",
+            "admission": "R1"} == found
 
 
 # -------------------------------------------------------------------- the rest

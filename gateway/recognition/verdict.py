@@ -75,7 +75,8 @@ def judge_all(orders: Sequence[Order], candidates: Sequence[Candidate], rules: R
     """`judge` for the orders of a signature, where the report's status is looked up only for what would be chosen.
 
     ``report_status``: asked for candidates, gives the status of the DiagnosticReport of each by ``pk``, "" for none.
-    It is asked again, for those that were not asked for yet, until every chosen candidate stands.
+    It is asked again, for those that were not asked for yet, until every chosen candidate stands; reports that are
+    issued change nothing, so that nothing is judged again for them.
     """
     asked: set[tuple[str, int]] = set()
     while True:
@@ -87,7 +88,7 @@ def judge_all(orders: Sequence[Order], candidates: Sequence[Candidate], rules: R
         asked.update((one.kind, one.pk) for one in wanted)
         found = report_status(wanted)
         new = {(one.kind, one.pk): found[one.pk] for one in wanted if found.get(one.pk)}
-        if not new:
+        if ISSUED.issuperset(new.values()):
             return verdicts
         candidates = [replace(one, report_status=new[one.kind, one.pk]) if (one.kind, one.pk) in new else one
                       for one in candidates]
@@ -192,10 +193,10 @@ class _Judgement:
         trace = [*self._opening(own, others, bool(cases)), *self._results(cases, chosen), *rows]
         if states:
             trace.append(_row(6, {"states": list(states), "reason": reason}, "preselect" if reason else "noted"))
-        trace.append(_row(8, {"results": [case.candidate.pk for case in chosen], "catalogue": self.rules.version},
-                          kind.value))
-        return Verdict(kind, self.order, tuple(dict.fromkeys(case.candidate for case in chosen)), missing,
-                       tuple(code.value for code in codes), states, reason, self.rules.version, tuple(trace))
+        results = tuple(dict.fromkeys(case.candidate for case in chosen))
+        trace.append(_row(8, {"results": [one.pk for one in results], "catalogue": self.rules.version}, kind.value))
+        return Verdict(kind, self.order, results, missing, tuple(code.value for code in codes), states, reason,
+                       self.rules.version, tuple(trace))
 
     def _cases(self, candidates: Sequence[Candidate]) -> tuple[list[_Case], int, int]:
         """The results that concern the order, how far each came; how many are the orderer's own, and how many others.
