@@ -43,7 +43,7 @@ def extract(resource: dict[str, Any]) -> Rows:
     if kind == "Patient":
         present |= _deceased(resource, rows)
     elif kind in KINDS and owner(resource):
-        with suppress(_WRONG_SHAPE):  # what no reader of an element takes either, such as half a surrogate pair
+        with suppress(*_WRONG_SHAPE):  # what no reader of an element takes either, such as half a surrogate pair
             rows["idx_result"] += results(resource)
     for table in ("idx_token", "idx_reference", "idx_date", "idx_string"):
         if len(rows[table]) > 1:

@@ -52,6 +52,7 @@ from gateway.store.model import (
     Verified,
     Written,
 )
+from gateway.store.numbering import Dictionaries, Institutions
 from gateway.store.objects import Objects
 from gateway.store.units import Task, Units, prepare, task
 from gateway.store.writer import REST, Job, Writer
@@ -111,26 +112,25 @@ class Store:
     def __init__(self, database: Database, objects: Objects) -> None:
         self.objects = objects
         self._database = database
-        self._institutions: dict[str, int] = {"": 0}
-        self._slugs: dict[int, str] = {0: ""}
+        self._institutions = Institutions(database)
+        self._number, self._slug = self._institutions.number, self._institutions.slug
+        self._institution = self._institutions.of  # takes a transaction
         self._seen: set[int] = set()  # rows of the index's dictionary that are known to be committed
         self._news: set[int] = set()  # those of the running transaction
-        self._new_institutions: dict[str, int] = {}
         self._now = 0  # of the running transaction
         self._tokens = clients.Tokens()
         self._counts: tuple[float, dict[str, Any]] = (0.0, {})
         self._state: tuple[float, bool] = (0.0, True)
         self._clock = self._uses = 0
         self._lock = threading.Lock()
-        self.codec = Codec(self._dictionary, self._newest_dictionary, self._add_dictionary)
+        dictionaries = Dictionaries(database, self._call)
+        self.codec = Codec(dictionaries.load, dictionaries.newest, dictionaries.add)
         self._lines = ledger.Lines(self.codec, self._slug)
         self._audit = audit.Audit(database)
         self._writer = Writer(database, {"record": self._work_record, "study": self._work_studies,
                                          "unit": self._work_units, "refuse": self._work_refused,
                                          "once": self._work_once, "call": self._work_calls},
                               self._committed, self._before)
-        with database.read() as reader:
-            self._load_institutions(reader)
 
     def close(self) -> None:
         """Write what waits and close every connection."""
@@ -223,12 +223,12 @@ class Store:
     def _before(self) -> None:
         """The time of a transaction: never before that of an earlier one of this process."""
         self._clock = self._now = max(self._clock + 1, time.time_ns() // 1000)
-        self._news, self._new_institutions = set(), {}
+        self._news = set()
+        self._institutions.begin()
 
     def _committed(self, jobs: Sequence[Job]) -> None:
         self._seen |= self._news
-        for slug, number in self._new_institutions.items():
-            self._slugs[number], self._institutions[slug] = slug, number
+        self._institutions.committed()
         if not self._database.one_audit:
             for job in jobs:
                 if job.kind == "unit" and job.value.unit.access:
@@ -318,7 +318,7 @@ class Store:
     def _row(self, row: tuple[Any, ...]) -> Row:
         pk, version, updated, number, person, institution, key, body = row
         return Row(pk, types.NAMES[key[0] - 1], types.id_of(key), version, updated, body is None, person,
-                   self._slugs.get(institution) or self._slug(institution),
+                   self._slug(institution),
                    b"" if body is None else self.codec.decompress(number, body))
 
     def _visible(self, row: tuple[Any, ...], only: str | None) -> bool:
@@ -528,7 +528,7 @@ class Store:
         if not whole:
             raise busy("the search index is being rebuilt")
 
-    # ---------------------------------------------------------------- institutions, dictionaries
+    # ---------------------------------------------------------------- institutions
 
     def institution_number(self, slug: str) -> int:
         """The number of an institution in the tables (``idx_resource.institution``); -1: it has no data."""
@@ -536,60 +536,7 @@ class Store:
 
     def institutions(self) -> list[str]:
         """The slugs of the institutions that have data."""
-        with self._database.read() as reader:
-            self._load_institutions(reader)
-        return sorted(slug for slug in self._institutions if slug)
-
-    def _number(self, slug: str) -> int:
-        """The number of an institution's slug; -1 for one without data, and for none at all."""
-        if not slug:
-            return -1
-        if slug not in self._institutions:
-            with self._database.read() as reader:
-                self._load_institutions(reader)
-        return self._institutions.get(slug, -1)
-
-    def _slug(self, number: int) -> str:
-        if number not in self._slugs:
-            with self._database.read() as reader:
-                self._load_institutions(reader)
-        return self._slugs.get(number, "")
-
-    def _load_institutions(self, reader: Reader) -> None:
-        for number, slug in reader.all("SELECT number, slug FROM institution"):
-            self._slugs[number] = slug
-            self._institutions[slug] = number
-
-    def _institution(self, transaction: Transaction, slug: str) -> int:
-        """In a writing transaction: a new institution gets a number, which is remembered when that is committed."""
-        number = self._institutions.get(slug, self._new_institutions.get(slug))
-        if number is None:
-            row = transaction.one("SELECT number FROM institution WHERE slug = ?", (slug,))
-            number = row[0] if row else transaction.next("institution")[0]
-            if row is None:
-                transaction.insert("institution", ("number", "slug"), [(number, slug)])
-            self._new_institutions[slug] = number
-        return number
-
-    def _dictionary(self, number: int) -> bytes | None:
-        with self._database.read() as reader:
-            row = reader.one("SELECT data FROM dictionary WHERE number = ?", (number,))
-        return bytes(row[0]) if row else None
-
-    def _newest_dictionary(self, kind: str) -> tuple[int, int]:
-        with self._database.read() as reader:
-            row = reader.one("SELECT stage, number FROM dictionary WHERE kind = ? ORDER BY stage DESC LIMIT 1", (kind,))
-        return (row[0], row[1]) if row else (0, 0)
-
-    def _add_dictionary(self, kind: str, stage: int, data: bytes) -> int:
-        def add(transaction: Transaction) -> int:
-            row = transaction.one("SELECT number FROM dictionary WHERE kind = ? AND stage = ?", (kind, stage))
-            if row is None:
-                number = transaction.next("dictionary")[0]
-                transaction.insert("dictionary", ("number", "kind", "stage", "data"), [(number, kind, stage, data)])
-                return number
-            return row[0]
-        return self._call(add)
+        return self._institutions.slugs()
 
 
 @lru_cache(maxsize=4096)
