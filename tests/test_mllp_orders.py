@@ -222,6 +222,24 @@ def test_a_change_keeps_when_the_order_was_made(covered: Site) -> None:
     assert row is not None and b'"authoredOn"' in row.tail and b'"priority":"stat"' in row.tail
 
 
+def test_results_open_no_recognition(covered: Site) -> None:
+    """Two ORU were stored, and the part that orders need was never made: results pay nothing for it."""
+    assert "_recognition" not in vars(covered.pipeline.ordering)
+    covered.accepted(xihu(*order("X1", "LFT^肝功能")))
+    assert "_recognition" in vars(covered.pipeline.ordering)
+
+
+def test_the_sentence_is_english_where_the_sender_says_so(covered: Site) -> None:
+    """MSH-19 en, or a character set without Chinese."""
+    english = xihu(*order("X1", "LFT")).replace(b"UNICODE UTF-8", b"UNICODE UTF-8|en")
+    [(_, _, _, said)] = errors(covered.accepted(english))
+    assert "Demo First People's Hospital" in said and said.isascii()
+    ascii_only = re.sub(rb"PID[^\r]*", b"PID|1||XH900^^^XHH^MR~33010119650730902X^^^MPS^NNCHN||Li^Xiuying||19650730|F",
+                        xihu("ORC|NW|X2", "OBR|1|X2||LFT", control_id="X2")).replace(b"UNICODE UTF-8", b"ASCII")
+    [(_, _, _, said)] = errors(covered.accepted(ascii_only))
+    assert said.isascii() and "recognised" in said
+
+
 def test_a_fault_of_the_matching_loses_no_order(covered: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stored and AA; counted, kept with the receipt; the resend is matched."""
     def broken(self: Any, signature: Any) -> Any:

@@ -33,44 +33,44 @@ def sentence_of(checked: Checked, language: str, zone: str, rules: RuleSet) -> S
     english = language == "en"
     kind = checked.verdict.kind
     name = _NAMES.get(kind, (kind.value, kind.value))[english]
-    found = [_result(shown, english, zone) for shown in _newest(checked.results)]
+    subject = (_item(checked.order.item, True, rules) if english else "") or checked.order.display or \
+        _item(checked.order.item, english, rules)
+    found = _found(checked.results, english, zone)
     listed = ("; " if english else "；").join(found[:_MOST])
-    if more := len(found) - _MOST if len(found) > _MOST else 0:
-        listed += f" and {more} more" if english else f"等 {len(found)} 项"
-    ordered = checked.order.display
+    if len(found) > _MOST:
+        listed += f" and {len(found) - _MOST} more" if english else f"等 {len(found)} 次"
     if english:
-        text = f"{_about(ordered, ': ')}{listed} ({name}). "
-        text += "Open it in the recognition plug-in and decide: recognise it, or say why not."
+        text = f"{subject}: {listed} ({name}). "
+        text += "Open it in the recognition plug-in and decide: recognise, or say why not."
     else:
-        text = f"{_about(ordered, '：')}已有{listed}（{name}）。"
-        text += "请在互认插件中查看外院报告，并选择互认或说明不互认的理由。"
+        text = f"{subject}：{listed}（{name}）。请在互认插件中查看外院报告，并选择互认或说明不互认的理由。"
     if checked.verdict.missing:
-        text += _missing(checked.verdict.missing, english, rules)
+        names = [_item(code, english, rules) or code for code in checked.verdict.missing]
+        text += f" Still to do: {', '.join(names)}." if english else f"尚缺项目：{'、'.join(names)}。"
     return Sentence(kind.value, name, text, kind is Kind.RECOGNISABLE)
 
 
-def _newest(results: tuple[Shown, ...]) -> list[Shown]:
-    """One of each hospital, item and time."""
-    unique = {(shown.institution, shown.item, shown.time): shown for shown in results}
-    return sorted(unique.values(), key=lambda shown: -shown.time)
+def _found(results: tuple[Shown, ...], english: bool, zone: str) -> list[str]:
+    """Hospital, day and what there is, newest first: one exam by its name, several results by their number."""
+    occasions: dict[tuple[str, str], dict[str, Shown]] = {}
+    for shown in sorted(results, key=lambda one: -one.time):
+        day = datetime.fromtimestamp(shown.time / 1_000_000, ZoneInfo(zone)).date().isoformat() if shown.time else ""
+        occasions.setdefault((shown.institution, day), {}).setdefault(shown.item, shown)
+    return [_occasion(day, list(items.values()), english) for (_, day), items in occasions.items()]
 
 
-def _result(shown: Shown, english: bool, zone: str) -> str:
-    day = datetime.fromtimestamp(shown.time / 1_000_000, ZoneInfo(zone)).date().isoformat() if shown.time else ""
-    hospital = (shown.institution_en or shown.institution) if english else (shown.institution_zh or shown.institution)
-    item = (shown.name_en or shown.item) if english else (shown.name_zh or shown.item)
-    flags = ("; " if english else "、").join(_FLAGS[flag][english] for flag in shown.flags if flag in _FLAGS)
-    said = " ".join(piece for piece in (hospital, day, item) if piece)
-    return f"{said} [{flags}]" if flags else said
+def _occasion(day: str, items: list[Shown], english: bool) -> str:
+    first = items[0]
+    hospital = (first.institution_en if english else first.institution_zh) or first.institution
+    if len(items) == 1:
+        what = (first.name_en if english else first.name_zh) or first.item
+    else:
+        what = f"{len(items)} results" if english else f"{len(items)} 项结果"
+    flags = {_FLAGS[flag][english]: None for shown in items for flag in shown.flags if flag in _FLAGS}
+    said = " ".join(piece for piece in (hospital, day, what) if piece)
+    return f"{said} [{', '.join(flags)}]" if flags else said
 
 
-def _about(ordered: str, colon: str) -> str:
-    return f"{ordered}{colon}" if ordered else ""
-
-
-def _missing(items: tuple[str, ...], english: bool, rules: RuleSet) -> str:
-    names = []
-    for code in items:
-        item = rules.item(code)
-        names.append(code if item is None else item.name_en if english else item.name_zh)
-    return f" Still to do: {', '.join(names)}." if english else f"尚缺项目：{'、'.join(names)}。"
+def _item(code: str, english: bool, rules: RuleSet) -> str:
+    known = rules.catalogue.items.get(code) or rules.catalogue.panels.get(code)
+    return "" if known is None else known.name_en if english else known.name_zh
