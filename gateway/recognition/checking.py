@@ -160,7 +160,7 @@ class Checker:
         numbers = {str(one["value"]) for one in report.get("identifier") or () if one.get("value")}
         if not subject.startswith("Patient/") or not numbers:
             return []
-        wanted = ",".join("|" + _escaped(number) for number in sorted(numbers))
+        wanted = ",".join(map(_escaped, sorted(numbers)))
         page = search.search(self._store, GATEWAY, "ImagingStudy", [("subject", subject), ("identifier", wanted)])
         return [row for row in page.rows if _is_available(row)]
 
