@@ -40,6 +40,8 @@ def definitions(rules: RuleSet, given: Given) -> list[Resource]:
     made: list[Resource] = []
     if ITEMS in given.tables:
         rows = _full_rows(given, ITEMS)
+        for row in rows:
+            row["category_zh"] = row["category_zh"] or row["category"]  # R4: no name is empty
         made += [build.categories(rows), build.item_system(rows), build.loinc_map(rows)]
     if PANELS in given.tables:
         rows = _full_rows(given, PANELS)
