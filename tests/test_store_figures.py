@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench import figures as bench
 from gateway.caller import GATEWAY
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
@@ -242,7 +243,7 @@ def test_freshness_tells_of_stored_messages_of_the_range(store: Store, figures: 
     message(store, 11, "2026-04-01", 251, "b")
     message(store, 12, "2026-04-01", 3, "b", "quarantined")
     message(store, 13, "2026-04-01", 90_000, "b", attempts=2)
-    monkeypatch.setattr(rolling, "BATCH", 2)
+    monkeypatch.setattr(rolling, "MESSAGES", 2)
     figures.roll_freshness()
     assert figures.freshness(None, *YEAR) == {12: 3, 250: 1, 260: 1}
     assert figures.freshness("a", *YEAR) == {12: 3} and figures.freshness("b", *YEAR) == {250: 1, 260: 1}
@@ -266,3 +267,22 @@ def test_freshness_waits_for_a_message_that_is_still_worked_on(store: Store, fig
     store.write(Unit(settlement=Settlement(waits.id, "stored", "a")), GATEWAY)
     figures.roll_freshness()
     assert sum(figures.freshness(None, date(2000, 1, 1), date(2100, 1, 1)).values()) == 3
+
+
+# ---------------------------------------------------------------- at size
+
+@pytest.mark.long
+def test_every_question_over_a_year_is_answered_within_a_second(store: Store, settings: Settings) -> None:
+    """251 institutions, 427 items; the rows add up to what was put in. (`python -m bench.figures`: 3,030,600.)"""
+    year = bench.Year(20_000)
+    sums = bench.fill(store, year)
+    slow = [(name, took) for name, took, _ in bench.ask(settings, store, year, rounds=2) if took > 1000]
+    assert slow == []
+    figures = Figures(store, Counting(ZONE))
+    whole = date(bench.YEAR, 1, 1), date(bench.YEAR, 12, 31)
+    assert dict(zip(MEASURES, total(figures.by_institution(*whole).values()), strict=True)) == sums | {
+        name: sum(m[MEASURES.index(name)] for m in figures.by_day(None, *whole).values())
+        for name in MEASURES if name.startswith("issued")}
+    cut = date(bench.YEAR, 2, 10), date(bench.YEAR, 11, 20)
+    assert total(figures.sums(Dimension.ITEM, None, *cut).values())[0] == sum(
+        m[0] for m in figures.by_day(None, *cut).values())
