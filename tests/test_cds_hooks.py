@@ -22,7 +22,8 @@ from werkzeug.test import TestResponse
 from gateway.caller import GATEWAY
 from gateway.config import Settings
 from gateway.edges.http import create_app
-from gateway.edges.http.cds_hooks.cards import LINES, REASONS
+from gateway.edges.http.cds_hooks.cards import LINES
+from gateway.recognition.published import REASONS
 from gateway.store import Store, open_store
 from gateway.store.model import Put, Unit
 from tests import cds_samples as samples

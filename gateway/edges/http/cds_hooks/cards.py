@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.edges.http.cds_hooks.words import Words
 from gateway.recognition.model import Checked, Kind, Shown, State, Summary
+from gateway.recognition.published import REASONS
 from gateway.recognition.rules import Reason, RuleSet
 from gateway.source import Source
 from gateway.terminology.systems import BASE
@@ -27,7 +28,6 @@ SUMMARY, LABEL = 139, 80
 #: Earlier reports and items that a card names of one line; the others are counted.
 REPORTS, NAMES = 6, 12
 TOPIC = f"{BASE}/CodeSystem/cds-topic"
-REASONS = f"{BASE}/CodeSystem/recognition-reason"
 #: The card's lines for the plug-in (`gateway.edges.http.widget`).
 LINES = "http://huren.example/fhir/cds-hooks/lines"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

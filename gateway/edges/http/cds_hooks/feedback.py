@@ -14,10 +14,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gateway.caller import Caller
-from gateway.edges.http.cds_hooks.cards import REASONS, is_sealed
+from gateway.edges.http.cds_hooks.cards import is_sealed
 from gateway.errors import Category, GatewayError
 from gateway.fhir import json
 from gateway.recognition.model import Action, Kind
+from gateway.recognition.published import REASONS
 from gateway.store.model import Line
 
 if TYPE_CHECKING:
