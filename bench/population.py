@@ -37,9 +37,9 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 
 def reports_of(person: int, now: datetime) -> Iterator[bytes]:
-    """A person's three reports: a blood count of this month, one of before, and six of chemistry."""
+    """A person's three reports: a blood count within its window (3 days), one of before, and six of chemistry."""
     rng = random.Random(person * 7 + 1)
-    days = (1 + rng.random() * 25, 40 + rng.random() * 260, 1 + rng.random() * 25)
+    days = (.05 + rng.random(), 40 + rng.random() * 260, .05 + rng.random())
     for n, (panel, age) in enumerate(zip(("CBC", "CBC", "CHEM"), days, strict=True)):
         yield report(f"B{person}-{n}", person, panel, now - timedelta(days=age))
 

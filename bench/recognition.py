@@ -28,7 +28,7 @@ Rows = list[tuple[str, str, str, str]]
 def order_sign(persons: int, seconds: float, data: Path | None = None, tell: object = print) -> Rows:
     """``order-sign`` with five drafts over 50 results of each of ``persons`` persons; ``data``: loaded before."""
     with _loaded(persons, data) as g:
-        token = g.client("cds", "bench-orders")
+        token = g.client(f"cds-{g.http}", "bench-orders")
         http.post(g.http, PATH, lambda n: cds.order_sign(n, persons, run="w"), token, CLIENTS, 3)  # warm-up
         _require_cards(g, token, persons)
         runs = [http.post(g.http, PATH, lambda n, r=r: cds.order_sign(n, persons, run=f"r{r}-"), token, CLIENTS,
@@ -46,7 +46,7 @@ def freshness(seconds: float = 30, rate: float = 100) -> Rows:
     """While ``rate`` reports a second arrive: from the sending of one to its being in another hospital's reminder."""
     delays: list[float] = []
     with gateway.running(HUREN_ADAPTERS=ADAPTERS) as g:
-        token, zone = g.client("cds", "bench-orders"), ZoneInfo("Asia/Shanghai")
+        token, zone = g.client(f"cds-{g.http}", "bench-orders"), ZoneInfo("Asia/Shanghai")
         mllp.send(g.mllp, lambda n: report(f"w{n}", n, "CBC", datetime.now(zone)), 0, 300, 8)
         stop = threading.Event()
         load = threading.Thread(target=_pace, args=(g, rate, stop), daemon=True)
@@ -71,7 +71,7 @@ def reminders(count: int) -> Rows:
     """``count`` reminders by order-sign, then every one of them looked for among the events, and the chain verified."""
     persons = 2000
     with _loaded(persons, None) as g:
-        token = g.client("cds", "bench-orders")
+        token = g.client(f"cds-{g.http}", "bench-orders")
         each = _require_cards(g, token, persons)
         signatures = -(-count // each)
         began = time.perf_counter()
