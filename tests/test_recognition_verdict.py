@@ -94,6 +94,8 @@ CASES = [
      RULES.changed(negatives=(Negative("HZ", "*", "UPPER"),)), ["NEGATIVE_LIST"]),
     (4, "the panel is on the list", CBC, cbc(1, "WBC", "HB"),
      RULES.changed(negatives=(Negative("HZ", "*", "CBC"),)), ["NEGATIVE_LIST"]),
+    (4, "the member that is asked for is on the list", CBC, [result(item="HB-HS")],
+     RULES.changed(negatives=(Negative("HZ", "*", "HB"),)), ["NEGATIVE_LIST"]),
     (4, "it was on the list on that day", order(), [result()],
      RULES.changed(negatives=(Negative("HZ", "*", "*", "", Period(None, date(2025, 6, 14))),)), ["NEGATIVE_LIST"]),
     (4, "it is on the list today", order(), [result()],
@@ -401,6 +403,11 @@ def test_all_members_are_core_where_none_is_marked() -> None:
     rules = RULES.changed(core={})
     assert Kind.PARTIAL is verdict(CBC, *cbc(1, "WBC", "HB"), rules=rules).kind
     assert Kind.RECOGNISABLE is verdict(CBC, *cbc(1, "WBC", "HB", "PLT"), rules=rules).kind
+
+
+def test_core_members_outside_of_the_panel_make_nothing_whole() -> None:
+    """A fault of the tables leads to less, not to more."""
+    assert Kind.PARTIAL is verdict(CBC, *cbc(1, "WBC", "HB"), rules=RULES.changed(core={"CBC": {"UPPER"}})).kind
 
 
 def test_a_flagged_member_is_still_to_do() -> None:
