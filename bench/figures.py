@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
@@ -29,6 +30,7 @@ from gateway.edges.http import create_app
 from gateway.recognition.figures import MEASURES, Counting, counted
 from gateway.recognition.model import LineBody, State
 from gateway.store import Store, open_store
+from gateway.store.database import Transaction
 from gateway.store.figures import Figures
 from gateway.store.model import Line, LineChange, Unit
 from gateway.terminology import catalogue
@@ -88,8 +90,8 @@ def fill(store: Store, year: Year) -> dict[str, int]:
     sums = [0] * len(MEASURES)
     numbers: dict[str, int] = {"": 0}
 
-    def name(transaction: object) -> None:
-        numbers.update((slug, store._institution(transaction, slug)) for slug in year.slugs)  # type: ignore[arg-type]
+    def name(transaction: Transaction) -> None:
+        numbers.update((slug, store._institution(transaction, slug)) for slug in year.slugs)
     store._call(name)
     for day in range(len(year.days)):
         cells: dict[tuple[int, int, int, str], list[int]] = {}
@@ -108,17 +110,24 @@ def fill(store: Store, year: Year) -> dict[str, int]:
                             cell[place] += n
         rows = [(dim, number, 0, on, value, *cell) for (dim, number, on, value), cell in sorted(cells.items())]
         for at in range(0, len(rows), 20_000):
-            store._call(lambda transaction, some=rows[at:at + 20_000]: transaction.insert("figure", _COLUMNS, some))
+            store._call(partial(_insert, rows[at:at + 20_000]))
     epoch = date(1970, 1, 1).toordinal()
     total = ", ".join(f"CAST(sum({name}) AS bigint)" for name in MEASURES)
     for month in range(1, 13):
         low = date(YEAR, month, 1).toordinal() - epoch
         high = (date(YEAR, month, 28) + timedelta(days=4)).replace(day=1).toordinal() - epoch
-        store._call(lambda transaction, month=month, low=low, high=high: transaction.run(
-            f"INSERT INTO figure ({', '.join(_COLUMNS)}) SELECT dim, institution, 1, ?, value, {total} FROM figure "
-            "WHERE span = 0 AND period >= ? AND period < ? GROUP BY dim, institution, value",
-            (YEAR * 100 + month, low, high)))
+        store._call(partial(_month, f"INSERT INTO figure ({', '.join(_COLUMNS)}) SELECT dim, institution, 1, ?, value, "
+                                    f"{total} FROM figure WHERE span = 0 AND period >= ? AND period < ? "
+                                    "GROUP BY dim, institution, value", (YEAR * 100 + month, low, high)))
     return dict(zip(MEASURES, sums, strict=True))
+
+
+def _insert(rows: list[tuple[int | str, ...]], transaction: Transaction) -> None:
+    transaction.insert("figure", _COLUMNS, rows)
+
+
+def _month(sql: str, values: tuple[int, ...], transaction: Transaction) -> None:
+    transaction.run(sql, values)
 
 
 def questions(year: Year) -> Iterator[tuple[str, str]]:

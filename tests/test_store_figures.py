@@ -180,6 +180,44 @@ def test_a_recount_that_was_cut_off_goes_on(store: Store, figures: Figures, monk
     figures.roll()
 
 
+def test_two_recounts_at_once_and_rollers_beside_them_count_nothing_twice(store: Store, settings: Settings,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is late sees that the other was faster; a roll that began before a recount adds nothing to it."""
+    monkeypatch.setattr(rolling, "BATCH", 5)
+    write(store, *[line(f"n{k}", "recognised", "ab"[k % 2], price="1.00") for k in range(40)])
+    other = open_store(settings)
+    try:
+        def work(one: Store, recount: bool) -> None:
+            figures = Figures(one, Counting(ZONE))
+            for _ in range(3):
+                try:
+                    if recount:
+                        figures.recount()
+                    else:
+                        figures.roll()
+                except GatewayError as busy:
+                    assert busy.category is Category.BUSY
+        stale = Figures(store, Counting(ZONE))
+        with store._database.read() as reader:
+            step = stale._next(reader)
+        assert step is not None
+        threads = [threading.Thread(target=work, args=args) for args in
+                   ((store, True), (other, True), (store, False), (other, False))]
+        for thread in threads:
+            thread.start()
+        write(store, *[line(f"n{k}", "viewed", "ab"[k % 2]) for k in range(0, 40, 3)])
+        for thread in threads:
+            thread.join()
+        figures = Figures(store, Counting(ZONE))
+        figures.recount()
+        assert stored(store) == both(oracle(store)) and not stale._take(step, "figures")
+        store._call(stale._begin_recount)
+        assert not stale._take(step, "figures")  # its watermark is that of an empty beginning, and a recount runs
+        assert figures.recount() == 40 and stored(store) == both(oracle(store))
+    finally:
+        other.close()
+
+
 def test_a_roll_that_takes_too_long_says_how_much_waits(store: Store, figures: Figures,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     """BUSY, and what was rolled stays rolled: the next call goes on."""

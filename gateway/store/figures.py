@@ -38,6 +38,9 @@ BATCH = 200
 MESSAGES = 1000
 #: Seconds after its arrival before a message's freshness is rolled: by then every smaller id has been committed.
 _SETTLED = 60
+_FORGET = 5000  # lines
+#: Rows of ``meta``: the last event rolled, the last message, and while a recount runs how far it is.
+_MARK, _FRESHNESS, _RECOUNT = "figures", "figures:freshness", "figures:recount"
 #: The background rolls when so many events wait; a query rolls what is left. While further events come it rests so many
 #: times as long as a batch took: who signs orders comes first.
 _MANY = 300
@@ -114,16 +117,16 @@ class Figures:
     def _roll_once(self) -> int | None:
         """Take in one batch; its events, 0 where another process took it, None where nothing waits."""
         with self._database.read() as reader:
-            if _value(reader, "figures:recount"):
+            if _value(reader, _RECOUNT):
                 raise GatewayError(Category.BUSY, "the figures are being counted anew; ask again later, or run "
                                                   "`huren figures recount` again if one was cut off")
             step = self._next(reader)
         if step is None:
             return None
-        return int(step.after) - int(step.before or 0) if self._take(step, "figures") else 0
+        return int(step.after) - int(step.before or 0) if self._take(step, _MARK) else 0
 
     def _next(self, reader: Reader) -> _Step | None:
-        mark = _value(reader, "figures")
+        mark = _value(reader, _MARK)
         events = reader.all("SELECT seq, line FROM event WHERE seq > ? ORDER BY seq LIMIT ?", (int(mark or 0), BATCH))
         if not events:
             return None
@@ -149,7 +152,7 @@ class Figures:
         """Add a step; False where another process took one in between."""
         def work(transaction: Transaction) -> bool:
             transaction.lock([b"figures"])
-            if _value(transaction, mark) != step.before:
+            if _value(transaction, mark) != step.before or mark == _MARK and _value(transaction, _RECOUNT):
                 return False
             numbers = {slug: self._store._institution(transaction, slug) if slug else 0
                        for slug in sorted({key[1] for key in step.deltas})}
@@ -171,13 +174,13 @@ class Figures:
 
         Queries are BUSY meanwhile. One that was cut off goes on where it stood when it is called again.
         """
-        self._store._call(self._forget)
+        self._forget(self._store._call(self._begin_recount))
         with self._database.read() as reader:
             total = (reader.one("SELECT count(*) FROM line") or (0,))[0]
         done = 0
         while True:
             with self._database.read() as reader:
-                mark = _value(reader, "figures:recount")
+                mark = _value(reader, _RECOUNT)
                 if not mark:  # another process finished it
                     return done
                 seq, last = map(int, mark.split(":"))
@@ -185,29 +188,63 @@ class Figures:
             if not lines:
                 break
             step = self._step(mark, f"{seq}:{lines[-1][0]}", lines, {})
-            if self._take(step, "figures:recount"):
+            if self._take(step, _RECOUNT):
                 done += step.lines
                 if progress is not None:
                     progress(done, total)
 
         def finish(transaction: Transaction) -> None:
-            transaction.run("DELETE FROM meta WHERE name = 'figures:recount'")
-            _set(transaction, "figures", str(seq))
+            transaction.lock([b"figures"])
+            if _value(transaction, _RECOUNT) == mark:
+                transaction.run("DELETE FROM meta WHERE name = ?", (_RECOUNT,))
+                _set(transaction, _MARK, str(seq))
         self._store._call(finish)
         self.roll(seconds=float("inf"))
         self.roll_freshness()
         return done
 
     @staticmethod
-    def _forget(transaction: Transaction) -> None:
+    def _begin_recount(transaction: Transaction) -> str:
+        """The mark of the recount that begins here, or of the one that was cut off: last event and last line.
+
+        The line is -1 while what was counted before is still to be deleted.
+        """
         transaction.lock([b"figures"])
-        if _value(transaction, "figures:recount"):
+        mark = _value(transaction, _RECOUNT)
+        if not mark:
+            row = transaction.one("SELECT max(seq) FROM event")
+            mark = f"{row[0] or 0 if row else 0}:-1"
+            _set(transaction, _RECOUNT, mark)
+            transaction.many("DELETE FROM meta WHERE name = ?", [(_MARK,), (_FRESHNESS,)])
+        return mark
+
+    def _forget(self, mark: str) -> None:
+        """Delete what was counted, piece by piece, so that no writer waits for long."""
+        if not mark.endswith(":-1"):
             return
-        for table in ("figure", "counted", "freshness"):
-            transaction.run(f"DELETE FROM {table}")
-        transaction.run("DELETE FROM meta WHERE name IN ('figures', 'figures:freshness')")
-        row = transaction.one("SELECT max(seq) FROM event")
-        _set(transaction, "figures:recount", f"{row[0] or 0 if row else 0}:0")
+        numbers = [0, *(self._store.institution_number(slug) for slug in self._store.institutions())]
+        pieces: list[tuple[str, tuple[int, ...]]] = [
+            *(("DELETE FROM figure WHERE dim = ? AND institution = ?", (dim, n)) for dim in range(6) for n in numbers),
+            *(("DELETE FROM freshness WHERE institution = ?", (number,)) for number in numbers)]
+        with self._database.read() as reader:
+            highest = (reader.one("SELECT max(line) FROM counted") or (0,))[0] or 0
+        pieces += [("DELETE FROM counted WHERE line > ? AND line <= ?", (low, low + _FORGET))
+                   for low in range(0, highest, _FORGET)]
+        for sql, values in [*pieces, ("", ())]:
+            if not self._store._call(lambda transaction, sql=sql, values=values: self._forget_piece(  # type: ignore[misc]
+                    transaction, mark, sql, values)):
+                return  # another process was faster
+
+    @staticmethod
+    def _forget_piece(transaction: Transaction, mark: str, sql: str, values: Sequence[int]) -> bool:
+        transaction.lock([b"figures"])
+        if _value(transaction, _RECOUNT) != mark:
+            return False
+        if sql:
+            transaction.run(sql, values)
+        else:
+            _set(transaction, _RECOUNT, mark.removesuffix("-1") + "0")
+        return True
 
     # ---------------------------------------------------------------- freshness
 
@@ -216,7 +253,7 @@ class Figures:
         until, old = time.monotonic() + seconds, time.time_ns() // 1000 - _SETTLED * 1_000_000
         while time.monotonic() < until:
             with self._database.read() as reader:
-                mark = _value(reader, "figures:freshness")
+                mark = _value(reader, _FRESHNESS)
                 first = reader.one("SELECT received FROM inbox WHERE id > ? ORDER BY id LIMIT 1", (int(mark or 0),))
                 if first is None or first[0] >= old:
                     return
@@ -241,10 +278,10 @@ class Figures:
     def _add_freshness(self, before: str, after: str, counts: Mapping[tuple[int, int, int, int], int]) -> bool:
         def work(transaction: Transaction) -> bool:
             transaction.lock([b"figures"])
-            if _value(transaction, "figures:freshness") != before:
+            if _value(transaction, _FRESHNESS) != before or _value(transaction, _RECOUNT):
                 return False
             transaction.many(_FRESH, [(*key, count) for key, count in sorted(counts.items())])
-            _set(transaction, "figures:freshness", after)
+            _set(transaction, _FRESHNESS, after)
             return True
         return self._store._call(work)
 
@@ -329,7 +366,7 @@ class Figures:
     def counted_to(self) -> int:
         """The last event that the figures hold."""
         with self._database.read() as reader:
-            return int(_value(reader, "figures") or 0)
+            return int(_value(reader, _MARK) or 0)
 
     # ---------------------------------------------------------------- in the background
 
