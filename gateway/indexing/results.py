@@ -10,7 +10,6 @@ it was reported; a date without a time is its first moment, so that nothing is r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import xxhash
@@ -40,7 +39,8 @@ FLAGS = {"critical": FLAG_CRITICAL, "haemolysis": FLAG_HAEMOLYSIS, "repeat-advis
 LATERALITY_EXTENSION = f"{BASE}/StructureDefinition/laterality"
 
 _INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
-_CRITICAL = frozenset(("HH", "LL", "AA"))
+_SAYS = {**dict.fromkeys(("HH", "LL", "AA"), (_INTERPRETATION, FLAG_CRITICAL)),
+         **{code: (FLAG_SYSTEM, flag) for code, flag in FLAGS.items()}}
 _SIDE_OF = {"7771000": 1, "24028007": 2, "51440002": 3}
 _STATUS_OF = {status: number for number, status in enumerate(STATUSES) if status}
 _ISSUED = ("final", "amended", "corrected", "appended")
@@ -71,13 +71,11 @@ def results(resource: dict[str, Any]) -> list[Row]:
     return [(item, *row) for item in dict.fromkeys(items)]
 
 
-def _codings(concepts: Any) -> Iterator[tuple[Any, str]]:
+def _codings(concepts: Any) -> list[tuple[Any, str]]:
     """System and code of all codings of a CodeableConcept, or of a list of them."""
-    for concept in concepts if type(concepts) is list else (concepts,):
-        found = concept.get("coding") if type(concept) is dict else None
-        for coding in found if type(found) is list else ():
-            if type(coding) is dict and isinstance(code := coding.get("code"), str) and code:
-                yield coding.get("system"), code
+    return [(coding.get("system"), code) for concept in (concepts if type(concepts) is list else (concepts,))
+            if type(concept) is dict and type(found := concept.get("coding")) is list for coding in found
+            if type(coding) is dict and isinstance(code := coding.get("code"), str) and code]
 
 
 def _empty(observation: dict[str, Any]) -> bool:
@@ -102,13 +100,14 @@ def _flags(resource: dict[str, Any]) -> int:
     if "interpretation" in resource:
         flags |= _interpreted(resource["interpretation"])
     components = resource.get("component")
-    for part in components if type(components) is list else ():
-        if type(part) is dict and "interpretation" in part:
-            flags |= _interpreted(part["interpretation"])
+    if type(components) is list:
+        for part in components:
+            if type(part) is dict and "interpretation" in part:
+                flags |= _interpreted(part["interpretation"])
     meta = resource.get("meta")
     if type(meta) is dict and "tag" in meta:
         flags |= _interpreted({"coding": meta["tag"]})
-    for url, extension in _extensions(resource):
+    for url, extension in _extensions(resource) if "extension" in resource else ():
         if url == FLAG_EXTENSION:
             coding = extension.get("valueCoding")
             code = coding.get("code") if type(coding) is dict else extension.get("valueCode")
@@ -117,18 +116,23 @@ def _flags(resource: dict[str, Any]) -> int:
 
 
 def _interpreted(concepts: Any) -> int:
+    """The flags of a CodeableConcept, or of a list of them; nearly every result has one to look at."""
     flags = 0
-    for system, code in _codings(concepts):
-        if system == _INTERPRETATION and code in _CRITICAL:
-            flags |= FLAG_CRITICAL
-        elif system == FLAG_SYSTEM:
-            flags |= FLAGS.get(code, 0)
+    for concept in concepts if type(concepts) is list else (concepts,):
+        found = concept.get("coding") if type(concept) is dict else None
+        if type(found) is list:
+            for coding in found:
+                if type(coding) is dict and type(code := coding.get("code")) is str and (said := _SAYS.get(code)) \
+                        and said[0] == coding.get("system"):
+                    flags |= said[1]
     return flags
 
 
 def _side(resource: dict[str, Any]) -> int:
     """What extension or body site says; left and right together are both."""
     side = 0
+    if "extension" not in resource and "bodySite" not in resource:
+        return side
     for url, extension in _extensions(resource):
         if url == LATERALITY_EXTENSION and (code := extension.get("valueCode")) in SIDES:
             side |= SIDES.index(code)
@@ -139,11 +143,10 @@ def _side(resource: dict[str, Any]) -> int:
     return side
 
 
-def _extensions(resource: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _extensions(resource: dict[str, Any]) -> list[tuple[Any, dict[str, Any]]]:
     found = resource.get("extension")
-    for extension in found if type(found) is list else ():
-        if type(extension) is dict:
-            yield extension.get("url"), extension
+    return [(extension.get("url"), extension) for extension in found if type(extension) is dict] \
+        if type(found) is list else []
 
 
 def _session(resource: dict[str, Any]) -> int:
