@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from gateway.recognition.coverage import Coverage, Link, Relation
@@ -94,6 +95,7 @@ def judge_all(orders: Sequence[Order], candidates: Sequence[Candidate], rules: R
                       for one in candidates]
 
 
+@lru_cache(maxsize=16384)
 def local_day(at: int, zone: tzinfo) -> date:
     """The local day of a time in µs since the epoch; the calendar's first or last where it holds no such time."""
     try:
@@ -185,6 +187,7 @@ class _Judgement:
 
     def of(self, candidates: Sequence[Candidate]) -> Verdict:
         cases, own, others = self._cases(candidates)
+        cases.sort(key=_Case.key)
         panel = self.order.item in self.rules.catalogue.panels
         kind, chosen, codes, missing, rows = self._of_panel(cases) if panel else self._of_item(cases)
         if kind is Kind.NOT:
@@ -255,9 +258,10 @@ class _Judgement:
     # ---------------------------------------------------------------- step 8
 
     def _of_item(self, cases: list[_Case]) -> _Found:
-        best = max(cases, key=_Case.key, default=None)
-        if best is None or best.grade == 0:
+        """The best, which is the last."""
+        if not cases or cases[-1].grade == 0:
             return Kind.NOT, (), (), (), ()
+        best = cases[-1]
         return (Kind.RECOGNISABLE if best.grade == 2 else Kind.ADVISORY), (best,), best.codes, (), ()
 
     def _of_panel(self, cases: list[_Case]) -> _Found:
@@ -274,11 +278,7 @@ class _Judgement:
         return max(found, key=_found_key, default=(Kind.NOT, (), (), (), ()))
 
     def _of_members(self, members: tuple[str, ...], core: frozenset[str], cases: list[_Case]) -> _Found:
-        best: dict[str, _Case] = {}
-        for case in cases:
-            held = best.get(case.link.target)
-            if case.grade and (held is None or case.key() > held.key()):
-                best[case.link.target] = case
+        best = {case.link.target: case for case in cases if case.grade}  # the last of each is its best
         covered = {member: case for member, case in best.items() if case.grade == 2}
         used = covered or best
         if not used:
@@ -324,7 +324,7 @@ class _Judgement:
     def _results(self, cases: list[_Case], chosen: Sequence[_Case]) -> Iterable[Row]:
         """A row for each of the best, and then of the chosen, best last; how many are left out."""
         last = {id(case) for case in chosen}
-        ordered = sorted(cases, key=lambda case: (id(case) in last, case.key()))
+        ordered = sorted(cases, key=lambda case: id(case) in last)
         if len(ordered) > TRACED:
             yield _row(2, {"results": len(ordered) - TRACED}, "not-traced", "bound")
         for case in ordered[-TRACED:]:
