@@ -72,6 +72,19 @@ def report(store: Store, *items: str, name: str = "r1", days: float = 2, identit
     store.write(Unit([Put(one, institution) for one in (who, *observations, made)]), GATEWAY)
 
 
+def exam(store: Store, item: str = CHEST_CT, *, name: str = "x1", identity: str = IDENTITY,
+         institution: str = ISSUER) -> None:
+    """A final imaging report of another hospital, two days old, with its study."""
+    when = (datetime.now(UTC) - timedelta(days=2)).isoformat(timespec="seconds")
+    who = patient(identity, id=f"{institution}-{name}")
+    subject = {"reference": f"Patient/{who['id']}"}
+    study: Resource = {"resourceType": "ImagingStudy", "id": f"{name}-s", "status": "available", "subject": subject}
+    made: Resource = {"resourceType": "DiagnosticReport", "id": name, "status": "final", "subject": subject,
+                      "effectiveDateTime": when, "code": {"coding": [{"system": ITEMS, "code": item}]},
+                      "imagingStudy": [{"reference": f"ImagingStudy/{name}-s"}]}
+    store.write(Unit([Put(one, institution) for one in (who, study, made)]), GATEWAY)
+
+
 # ---------------------------------------------------------------- signing
 
 class Key:

@@ -23,7 +23,7 @@ from werkzeug.test import TestResponse
 
 from gateway.adapter import load_all
 from gateway.config import Settings
-from gateway.edges.http import create_app
+from gateway.edges.http import cds_hooks, create_app
 from gateway.edges.http.cds_hooks import keys
 from gateway.edges.http.cds_hooks.clients import Clients, is_jwt
 from gateway.errors import Category, GatewayError
@@ -301,7 +301,7 @@ def test_one_issuer_speaks_for_one_hospital(settings: Settings, store: Store, tm
                                            ('keys = "none.json"', "cannot be read")]):
         hospital(tmp_path / str(number), said)
         with pytest.raises(GatewayError, match=says):
-            Clients(settings, store, load_all([tmp_path / str(number)]).all)
+            cds_hooks.require_usable(settings, load_all([tmp_path / str(number)]).all)
 
 
 # ---------------------------------------------------------------- key sets

@@ -6,9 +6,12 @@ strict: what the specification does not name is not there, and nothing is null o
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -200,3 +203,21 @@ def test_a_browser_may_call(client: FlaskClient) -> None:
     assert {"Authorization", "Content-Type"} <= set(asked.headers["Access-Control-Allow-Headers"].split(", "))
     answer = client.get("/cds-services", headers={"Origin": "http://localhost:3000"})
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_the_manuals_example_works(tmp_path: Path) -> None:
+    """The request that gateway/edges/README.md shows is answered with a warning, where the patient had that CT."""
+    manual = (Path(__file__).parents[1] / "gateway" / "edges" / "README.md").read_text(encoding="utf-8")
+    [(path, body)] = re.findall(r"curl -s 'http://127.0.0.1:8080(/cds-services[^']*)'.* -d '(.*?)'\n```", manual, re.S)
+    settings = Settings(data=tmp_path, demo=True)
+    store = open_store(settings, migrate=True)
+    try:
+        samples.exam(store, identity=json.loads(body)["prefetch"]["patient"]["identifier"][0]["value"])
+        own = create_app(settings, store).test_client()
+        answer = own.post(path, data=body.encode(), content_type="application/json")
+        assert answer.status_code == 200, answer.data
+        jsonschema.validate(answer.json, RESPONSE)
+        [card] = answer.json["cards"]  # type: ignore[index]
+        assert card["indicator"] == "warning" and len(card["links"]) == 2
+    finally:
+        store.close()

@@ -116,9 +116,11 @@ def _database(settings: Settings) -> Iterator[Sign]:
 def _adapters(settings: Settings) -> Iterator[Sign]:
     from gateway import conformance
     from gateway.adapter import hospital_folders, load_all
+    from gateway.edges.http import cds_hooks
 
     try:
         loaded = load_all(settings.adapter_folders, settings.default_adapter)
+        cds_hooks.require_usable(settings, loaded.all)
     except GatewayError as error:
         yield Sign("bad", "adapters", error.message)
         return

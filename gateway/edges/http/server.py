@@ -17,7 +17,9 @@ from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.http import HTTP1Settings
 from granian.server.mp import MPServer
 
+from gateway.adapter import load_all
 from gateway.config import Settings, host_port
+from gateway.edges.http import cds_hooks
 from gateway.edges.http.app import create_app
 from gateway.edges.http.figures import Figures
 from gateway.edges.process import die_with
@@ -33,10 +35,12 @@ _HEADER_SECONDS = 30
 def serve(settings: Settings, ready: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGTERM or SIGINT; ``ready`` is called once every worker takes requests.
 
-    A worker that dies is started again. Raises BUSY when the port is taken, and SystemExit when workers cannot start.
+    A worker that dies is started again. Raises BUSY when the port is taken, INVALID for a manifest that cannot be
+    followed, and SystemExit when workers cannot start.
     """
     host, port = _resolved(*host_port(settings.http))
     _require_free(host, port)
+    cds_hooks.require_usable(settings, load_all(settings.adapter_folders, settings.default_adapter).all)
     figures = Figures(settings.workers)
     started_read, started_write = os.pipe()
     parent = os.getpid()

@@ -10,6 +10,6 @@
 """
 
 from gateway.edges.http.cds_hooks.answers import ANSWERS, answer_for
-from gateway.edges.http.cds_hooks.service import install
+from gateway.edges.http.cds_hooks.service import install, require_usable
 
-__all__ = ["ANSWERS", "answer_for", "install"]
+__all__ = ["ANSWERS", "answer_for", "install", "require_usable"]

@@ -51,19 +51,8 @@ class Clients:
     def __init__(self, settings: Settings, store: Store, adapters: Iterable[Adapter], keys: Keys | None = None) -> None:
         self._store = store
         self._base = settings.base_url
-        self._trusted: dict[str, _Trust] = {}
+        self._trusted = trusted(adapters, settings.demo)
         self._keys = keys or Keys()
-        for adapter in adapters:
-            said = adapter.cds_hooks
-            for url in said.get("jku", ()):
-                usable_url(url, settings.demo, f"{adapter.name}/manifest.toml [cds_hooks] jku")
-            own = key_file(adapter.folder / said["keys"]) if said.get("keys") else {}
-            trust = _Trust(adapter.source.institution, tuple(said.get("jku", ())), own)
-            for issuer in said.get("issuers", ()):
-                if issuer in self._trusted:
-                    raise GatewayError(Category.INVALID, f"[cds_hooks] issuers of {adapter.name} names an issuer of "
-                                       "another hospital; one issuer speaks for one hospital", "manifest.toml")
-                self._trusted[issuer] = trust
 
     def caller_of(self, token: str, path: str) -> Caller:
         """Who sent a JWT to one of our paths; FORBIDDEN (detail ``login``) says why it is not taken."""
@@ -113,6 +102,23 @@ class Clients:
         if not any(isinstance(one, str) and one.rstrip("/") in ours for one in named):
             raise _refused(f"aud must be the URL of the service that is called, {self._base}/{'/'.join(parts)}; set "
                            "HUREN_PUBLIC_URL where clients see another address")
+
+
+def trusted(adapters: Iterable[Adapter], demo: bool) -> dict[str, _Trust]:
+    """By issuer, what the manifests say of it; INVALID names the manifest that cannot be followed."""
+    found: dict[str, _Trust] = {}
+    for adapter in adapters:
+        said = adapter.cds_hooks
+        for url in said.get("jku", ()):
+            usable_url(url, demo, f"{adapter.name}/manifest.toml [cds_hooks] jku")
+        own = key_file(adapter.folder / said["keys"]) if said.get("keys") else {}
+        trust = _Trust(adapter.source.institution, tuple(said.get("jku", ())), own)
+        for issuer in said.get("issuers", ()):
+            if issuer in found:
+                raise GatewayError(Category.INVALID, f"[cds_hooks] issuers of {adapter.name} names an issuer of "
+                                   "another hospital; one issuer speaks for one hospital", "manifest.toml")
+            found[issuer] = trust
+    return found
 
 
 def is_jwt(token: str) -> bool:

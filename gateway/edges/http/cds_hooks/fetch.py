@@ -35,11 +35,7 @@ class Fetcher:
     """See the module. One per process, with a pool of connections."""
 
     def __init__(self, settings: Settings, adapters: Iterable[Adapter]) -> None:
-        self._allowed: dict[str, frozenset[str]] = {}
-        for adapter in adapters:
-            place = f"{adapter.name}/manifest.toml [cds_hooks] fhir_servers"
-            servers = [usable_url(url, settings.demo, place) for url in adapter.cds_hooks.get("fhir_servers", ())]
-            self._allowed[adapter.source.institution] = frozenset(url.rstrip("/") for url in servers)
+        self._allowed = allowed_servers(adapters, settings.demo)
         self._client = httpx.Client(trust_env=False, follow_redirects=False, verify=ssl.create_default_context(),
                                     limits=httpx.Limits(max_connections=THREADS, max_keepalive_connections=THREADS))
         self._threads = ThreadPoolExecutor(THREADS, "fhir-server")
@@ -75,3 +71,13 @@ class Fetcher:
             return resources_of(key, value, f"fhirServer.{key}", call.patient_id, call.encounter_id)
         except GatewayError:
             return None
+
+
+def allowed_servers(adapters: Iterable[Adapter], demo: bool) -> dict[str, frozenset[str]]:
+    """By institution, the base URLs that its manifest names; INVALID names the manifest of an unsafe one."""
+    found = {}
+    for adapter in adapters:
+        place = f"{adapter.name}/manifest.toml [cds_hooks] fhir_servers"
+        servers = [usable_url(url, demo, place) for url in adapter.cds_hooks.get("fhir_servers", ())]
+        found[adapter.source.institution] = frozenset(url.rstrip("/") for url in servers)
+    return found

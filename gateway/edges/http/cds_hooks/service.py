@@ -17,9 +17,9 @@ from gateway.caller import GATEWAY, Caller
 from gateway.config import Settings
 from gateway.edges.http.cds_hooks import cards
 from gateway.edges.http.cds_hooks.answers import answer_for
-from gateway.edges.http.cds_hooks.clients import Clients, is_jwt
+from gateway.edges.http.cds_hooks.clients import Clients, is_jwt, trusted
 from gateway.edges.http.cds_hooks.feedback import Feedback
-from gateway.edges.http.cds_hooks.fetch import Fetcher
+from gateway.edges.http.cds_hooks.fetch import Fetcher, allowed_servers
 from gateway.edges.http.cds_hooks.request import HOOKS, MAX_BODY, PREFETCH, TEMPLATES, Call, parse, reference_of
 from gateway.edges.http.exchange import Request, Response, current
 from gateway.edges.http.hooks import Manner
@@ -64,6 +64,13 @@ def install(app: flask.Flask, settings: Settings, store: Store, recognition: Rec
     app.add_url_rule(f"{PREFIX}/<service>", "cds-call:", views.call, methods=["POST"])
     app.add_url_rule(f"{PREFIX}/<service>/feedback", "cds-feedback:", views.feedback, methods=["POST"])
     return Manner(PREFIX, views.login, answer_for)
+
+
+def require_usable(settings: Settings, adapters: Iterable[Adapter]) -> None:
+    """INVALID where a manifest's ``[cds_hooks]`` cannot be followed: to be told before workers are started."""
+    own = list(adapters)
+    trusted(own, settings.demo)
+    allowed_servers(own, settings.demo)
 
 
 class Service:
