@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, islice
+from operator import add
 from pathlib import Path
 from statistics import median
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
@@ -56,7 +58,7 @@ class Year:
         first = date(YEAR, 1, 1)
         self.days = [first + timedelta(days=n) for n in range((date(YEAR + 1, 1, 1) - first).days)]
 
-    def lines(self, day: int) -> Iterator[Line]:
+    def lines(self, day: int) -> Iterator[tuple[Line, LineBody]]:
         """The decided lines of the n-th day."""
         rng = random.Random(day)
         share = self.decisions * (day + 1) // len(self.days) - self.decisions * day // len(self.days)
@@ -69,7 +71,7 @@ class Year:
             yield _line(rng, slug, item, at, self.slugs)
 
 
-def _line(rng: random.Random, slug: str, item: str, at: int, slugs: list[str]) -> Line:
+def _line(rng: random.Random, slug: str, item: str, at: int, slugs: list[str]) -> tuple[Line, LineBody]:
     department = rng.randrange(20)
     state = rng.choice(_STATES)
     body = LineBody(department=f"D{department:02}", doctor=f"{department:02}-{rng.randrange(5)}", reminded_at=at,
@@ -82,7 +84,7 @@ def _line(rng: random.Random, slug: str, item: str, at: int, slugs: list[str]) -
         body.reason, body.refusal = rng.choice(_REASONS)
         body.billed = True
     return Line(str(uuid.UUID(int=rng.getrandbits(128))), slug, str(rng.getrandbits(40)), 0, item, state.value,
-                created=at, body=asdict(body))
+                created=at), body
 
 
 def fill(store: Store, year: Year) -> dict[str, int]:
@@ -95,20 +97,14 @@ def fill(store: Store, year: Year) -> dict[str, int]:
     store._call(name)
     for day in range(len(year.days)):
         cells: dict[tuple[int, int, int, str], list[int]] = {}
-        for line in year.lines(day):
-            mine = counted(line, LineBody(**line.body), ZONE)
+        for line, body in year.lines(day):
+            mine = counted(line, body, ZONE)
             for place, n in enumerate(mine.measures):
                 sums[place] += n
             for (dim, slug, value, on), measures in mine.cells():
                 key = (dim, numbers[slug], on, value)
-                cell = cells.get(key)
-                if cell is None:
-                    cells[key] = list(measures)
-                else:
-                    for place, n in enumerate(measures):
-                        if n:
-                            cell[place] += n
-        rows = [(dim, number, 0, on, value, *cell) for (dim, number, on, value), cell in sorted(cells.items())]
+                cells[key] = list(map(add, cells[key], measures)) if key in cells else list(measures)
+        rows: list[tuple[Any, ...]] = [(dim, number, 0, on, value, *cell) for (dim, number, on, value), cell in sorted(cells.items())]
         for at in range(0, len(rows), 20_000):
             store._call(partial(_insert, rows[at:at + 20_000]))
     epoch = date(1970, 1, 1).toordinal()
@@ -122,7 +118,7 @@ def fill(store: Store, year: Year) -> dict[str, int]:
     return dict(zip(MEASURES, sums, strict=True))
 
 
-def _insert(rows: list[tuple[int | str, ...]], transaction: Transaction) -> None:
+def _insert(rows: list[tuple[Any, ...]], transaction: Transaction) -> None:
     transaction.insert("figure", _COLUMNS, rows)
 
 
@@ -159,7 +155,8 @@ def ask(settings: Settings, store: Store, year: Year, rounds: int = 3) -> list[t
 
 def roll(store: Store, year: Year, lines: int) -> tuple[float, float]:
     """Lines a second that the store writes with their events, and that are then rolled."""
-    made = [line for day in range(0, 366, 7) for line in year.lines(day)][:lines]
+    made = [replace(line, body=asdict(body)) for line, body in
+            islice((one for day in range(0, 366, 7) for one in year.lines(day)), lines)]
     began = time.perf_counter()
     for at in range(0, len(made), 500):
         store.write(Unit(ledger=[LineChange(line, ({"kind": "recognised"},)) for line in made[at:at + 500]]), GATEWAY)
