@@ -104,7 +104,8 @@ def fill(store: Store, year: Year) -> dict[str, int]:
             for (dim, slug, value, on), measures in mine.cells():
                 key = (dim, numbers[slug], on, value)
                 cells[key] = list(map(add, cells[key], measures)) if key in cells else list(measures)
-        rows: list[tuple[Any, ...]] = [(dim, number, 0, on, value, *cell) for (dim, number, on, value), cell in sorted(cells.items())]
+        rows: list[tuple[Any, ...]] = [(dim, number, 0, on, value, *cell)
+                                       for (dim, number, on, value), cell in sorted(cells.items())]
         for at in range(0, len(rows), 20_000):
             store._call(partial(_insert, rows[at:at + 20_000]))
     epoch = date(1970, 1, 1).toordinal()
