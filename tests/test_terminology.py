@@ -8,6 +8,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stdnum.iso7064 import mod_37_36
 
 from gateway.errors import Category, GatewayError
 from gateway.terminology import (
@@ -187,6 +188,18 @@ def test_a_wrong_row_is_refused_with_its_line(text: str, line: int) -> None:
     with pytest.raises(GatewayError) as refused:
         CodeMap(code_rows(text))
     assert (refused.value.category, refused.value.where) == (Category.INVALID, f"codes.csv:{line}")
+
+
+def test_an_item_of_a_later_version_can_be_mapped() -> None:
+    """A code that continues a category's serials, with its right check character: mapped, without a name of ours."""
+    later = CodeMap(code_rows(HEADER + "9,ECT038U,肘关节CT,\n"))
+    assert later.codings("9") == [{"system": ITEMS, "code": "ECT038U"}]
+    for wrong in ("ECT038V", "EZZ038" + mod_37_36.calc_check_digit("EZZ038"), "ECT000" +
+                  mod_37_36.calc_check_digit("ECT000")):
+        with pytest.raises(GatewayError):
+            CodeMap(code_rows(HEADER + f"9,{wrong},x,\n"))
+    made = concept_map("h", "urn:h", code_rows(HEADER + "9,ECT038U,肘关节CT,\n"))
+    assert made["group"][0]["element"][0]["target"] == [{"code": "ECT038U", "equivalence": "equivalent"}]
 
 
 def test_a_spreadsheet_s_file_is_read() -> None:

@@ -85,6 +85,9 @@ class Catalogue:
         self.items: Mapping[str, Item] = MappingProxyType({item.code: item for item in items})
         self.panels: Mapping[str, Panel] = MappingProxyType({panel.code: panel for panel in panels})
         self.edges: tuple[Edge, ...] = tuple(edges)
+        self._last: dict[str, str] = {}  # domain and category → the last serial
+        for code in self.items:
+            self._last[code[:3]] = max(code[3:6], self._last.get(code[:3], ""))
         self._of_loinc = {item.loinc: item.code for item in self.items.values() if item.loinc}
 
     @classmethod
@@ -114,19 +117,28 @@ class Catalogue:
         """The item that a LOINC code is equivalent to; None when there is none."""
         return self._of_loinc.get(loinc)
 
+    def may_be_later(self, code: str) -> bool:
+        """Whether a code continues the serials of a known category: then a later version may have that item."""
+        last = self._last.get(code[:3], "")
+        return bool(last) and len(code) == 7 and code[3:6].isdecimal() and code[3:6] > last \
+            and mod_37_36.is_valid(code)
+
     def members(self, panel: str) -> tuple[str, ...]:
         """The items of a panel; empty when there is no such panel."""
         found = self.panels.get(panel)
         return found.members if found else ()
 
     def codings(self, code: str, *, loinc: bool = True) -> list[dict[str, str]]:
-        """FHIR Codings of an item or a panel: ours, then LOINC's where it is sure; empty when there is no such code."""
+        """FHIR Codings of an item or a panel: ours, then LOINC's where it is sure; empty when there is no such code.
+
+        An item that only a later version may have stands without a name, for this one has none.
+        """
         if item := self.items.get(code):
             own = {"system": ITEMS, "code": code, "display": item.name_zh}
             return [own, {"system": LOINC, "code": item.loinc}] if loinc and item.loinc else [own]
         if panel := self.panels.get(code):
             return [{"system": PANELS, "code": code, "display": panel.name_zh}]
-        return []
+        return [{"system": ITEMS, "code": code}] if self.may_be_later(code) else []
 
 
 @lru_cache(maxsize=1)

@@ -133,7 +133,9 @@ def concept_map(institution: str, code_system: str, rows: Rows, *, version: str 
         if row.item in ("", NO_ITEM):
             element["target"] = [{"equivalence": "unmatched"}]
         else:
-            element["target"] = [{"code": row.item, "display": catalog.display(row.item), "equivalence": "equivalent"}]
+            display = catalog.display(row.item)
+            element["target"] = [{"code": row.item, **({"display": display} if display else {}),
+                                  "equivalence": "equivalent"}]
         groups.setdefault(PANELS if row.item in catalog.panels else ITEMS, []).append(element)
     resource: dict[str, Any] = {
         "resourceType": "ConceptMap", "id": f"{institution}-recognition-item",
@@ -158,7 +160,8 @@ def _numbered(rows: Rows) -> list[CodeRow]:
 def _check(row: CodeRow, place: str, known: Catalogue) -> None:
     if not row.local:
         raise GatewayError(Category.INVALID, "the column local is empty", place)
-    if row.item not in ("", NO_ITEM) and row.item not in known.items and row.item not in known.panels:
+    if row.item not in ("", NO_ITEM) and row.item not in known.items and row.item not in known.panels \
+            and not known.may_be_later(row.item):
         if not row.item.startswith("P-"):
             check_item_code(row.item, place)
         raise GatewayError(Category.INVALID, "the catalogue has no such item; choose one of its codes", place)
