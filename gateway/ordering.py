@@ -24,11 +24,13 @@ from gateway.config import Settings
 from gateway.errors import Category, GatewayError
 from gateway.fhir import json as fhir_json
 from gateway.fhir.resource import text
-from gateway.recognition.model import BillRequest, Checked, Order, Signature, State
+from gateway.recognition.decision import changed
+from gateway.recognition.model import BillRequest, Checked, EventKind, Kind, Order, Signature, State
 from gateway.recognition.notices import sentence_of
 from gateway.recognition.orders import line_id, order_from
 from gateway.search import resolve_conditional
 from gateway.source import Change, Charge, Conversion, OrderLine, Resource, Source, Unmapped
+from gateway.store.model import Unit
 
 if TYPE_CHECKING:
     from gateway.recognition.service import Recognition
@@ -39,6 +41,9 @@ log = logging.getLogger("huren.ordering")
 #: ``Receipt.detail`` of a stored order message: the matching failed; or these orders (OBR, counted) had a reminder.
 UNMATCHED = "unmatched"
 REMINDED = "reminded"
+_ENDED = frozenset(("revoked", "entered-in-error"))
+_PENDING = frozenset((State.REMINDED, State.VIEWED))
+_ATTEMPTS = 8  # where others change the same line
 _V2_0203 = "http://terminology.hl7.org/CodeSystem/v2-0203"
 
 
@@ -189,6 +194,7 @@ class Ordering:
         """Matches of the message's new and changed orders, by their place; and what the receipt keeps of it."""
         found: dict[str, Checked] = {}
         failed = False
+        self._withdraw([line for line in conversion.orders if line.status in _ENDED], sender)
         by_patient: dict[str, list[tuple[OrderLine, Resource]]] = {}
         resources = {(c.resource["resourceType"], c.resource["id"]): c.resource for c in conversion.changes}
         for line in conversion.orders:
@@ -207,6 +213,25 @@ class Ordering:
             return found, UNMATCHED
         reminded = [place for place, checked in found.items() if not checked.suppressed and checked.results]
         return found, f"{REMINDED} {' '.join(reminded)}" if reminded else ""
+
+    def _withdraw(self, ended: Sequence[OrderLine], sender: Sender) -> None:
+        """The reminder of an order that was cancelled waits for nobody any more; what was decided stays decided.
+
+        Its results stay in the line; an order that comes to life again is matched and reminded of again.
+        """
+        ids = [line_id(sender.institution, line.number) for line in ended]
+        for _ in range(_ATTEMPTS if ids else 0):
+            changes = [changed(known, EventKind.ORDERED, known.state, "", {"verdict": Kind.NOT.value},
+                               {"hook": "hl7v2", "codes": ["CANCELLED"]}) for known in self._store.lines(ids).values()
+                       if known.state in _PENDING and known.body.get("verdict") != Kind.NOT]
+            try:
+                if changes:
+                    self._store.write(Unit(ledger=changes), GATEWAY)
+                return
+            except GatewayError as error:
+                if error.detail != "moved":
+                    log.warning("withdraw institution=%s failed: %s", sender.institution, _said(error))
+                    return
 
     def _check(self, patient: Resource, lines: list[tuple[OrderLine, Resource]], sender: Sender,
                ) -> dict[str, Checked]:
@@ -236,9 +261,9 @@ class Ordering:
         for line in conversion.orders:
             if line.place in places:
                 try:
-                    found[line.place] = replace(
-                        self._recognition.line(line_id(sender.institution, line.number), sender.caller),
-                        suppressed=False)
+                    known = self._recognition.line(line_id(sender.institution, line.number), sender.caller)
+                    if known.verdict.kind is not Kind.NOT:  # the order was cancelled since, or is no longer covered
+                        found[line.place] = replace(known, suppressed=False)
                 except GatewayError as error:
                     log.warning("recall institution=%s failed: %s", sender.institution, _said(error))
         return found

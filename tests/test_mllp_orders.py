@@ -185,6 +185,8 @@ def test_an_unmapped_order_is_accepted_and_says_so(covered: Site) -> None:
     answer = covered.accepted(xihu(*order("X1", "NEW-1^新项目")))
     [(place, error, severity, said)] = errors(answer)
     assert (place, error, severity) == ("OBR^1^4", "103", "W") and "no earlier result is found" in said
+    [row] = covered.store.unmapped("hz-demo-2")
+    assert (row.kind, row.local, row.count, row.where) == ("order", "NEW-1", 1, "OBR-4")
     both = covered.accepted(xihu(*order("X3", "NEW-2^新项目"), *order("X4", "LFT^肝功能"), control_id="X9"))
     assert [(row[0], row[2]) for row in errors(both)] == [("OBR^1^4", "W"), ("OBR^2^4", "W")]
 
@@ -197,11 +199,17 @@ def test_a_hospital_without_a_reminder_gets_the_plain_ack(covered: Site) -> None
 
 
 def test_a_cancelled_order_is_not_matched(covered: Site) -> None:
-    """ORC-1 CA: revoked and answered CR, no reminder; and by ORC alone where the order is known."""
+    """ORC-1 CA: revoked and answered CR, its reminder withdrawn; and by ORC alone where the order is known."""
     covered.accepted(renmin(*order("O1", "9002^肝功能")))
     answer = covered.accepted(renmin(*order("O1", "9002^肝功能", "CA"), control_id="T2"))
     assert [s.name for s in answer.segments] == ["MSH", "MSA", "ORC", "OBR"]
     assert answer.all("ORC")[0].get(1) == "CR"
+    caller = Caller("plug-in", "hz-demo-1", ("institution/*.cruds",))
+    assert covered.recognition.reminders(caller, "hz-demo-1") == []  # withdrawn: it waits for nobody
+    again = covered.accepted(renmin(*order("O1", "9002^肝功能"), control_id="T6"))
+    assert "互认" in again.all("NTE")[0].get(3)
+    assert [one.line for one in covered.recognition.reminders(caller, "hz-demo-1")] == [line_id("hz-demo-1", "O1")]
+    assert not covered.store.verify_events().problems
     covered.accepted(renmin(*order("O2", "7005^腹部彩超"), control_id="T3"))
     source = covered.pipeline.adapters.for_hl7("DEMO1", "").source
     request = source.id_for("ServiceRequest", f"{source.system('placer')}|O2")
@@ -230,7 +238,7 @@ def test_results_open_no_recognition(covered: Site) -> None:
 
 
 def test_the_sentence_is_english_where_the_sender_says_so(covered: Site) -> None:
-    """MSH-19 en, or a character set without Chinese."""
+    """MSH-19 en, or a patient and a character set without Chinese."""
     english = xihu(*order("X1", "LFT")).replace(b"UNICODE UTF-8", b"UNICODE UTF-8|en")
     [(_, _, _, said)] = errors(covered.accepted(english))
     assert "Demo First People's Hospital" in said and said.isascii()

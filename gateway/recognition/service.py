@@ -149,7 +149,8 @@ class Recognition:
             unit = Unit(access=access, ledger=[*done, *self._reorders(signature, changes, now)])
             if unmapped := [Unmapped("order", order.local, order.display, where="ServiceRequest.code") for change, order
                             in zip(changes, signature.orders, strict=True)
-                            if change.events and not order.item and order.local]:
+                            if change.events and not order.item and order.local
+                            and signature.hook != "hl7v2"]:  # a message's are counted with the message
                 unit.settlement = Settlement(0, "stored", institution, "", None, unmapped)
             self._store.write(unit, GATEWAY)
         return [answer.checked(change.line) for answer, change in zip(answers, changes, strict=True)]
