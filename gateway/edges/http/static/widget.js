@@ -90,8 +90,9 @@ class HurenRecognition extends HTMLElement {
   #root = this.attachShadow({ mode: "open" });
   #say = h("div", { class: "say", role: "status", "aria-live": "polite" });
   #nook = h("section");
-  #box = h("dialog", { "aria-modal": "true", "aria-labelledby": "title" });
-  #session = ""; #lines = new Map(); #seen = new Set(); #note = null; #queue = []; #at = 0; #detail = null; #stage = {}; #back = null; #timer = 0; #run = 0;
+  #box = h("dialog", { "aria-labelledby": "title" });
+  #x = button("close", "×", () => { this.#stage.why = 0; this.#leave(); }, { class: "x" });
+  #session = ""; #lines = new Map(); #seen = new Set(); #note = null; #queue = []; #at = 0; #detail = null; #stage = {}; #back = null; #timer = 0; #run = 0; #was;
 
   constructor() {
     super();
@@ -188,11 +189,13 @@ class HurenRecognition extends HTMLElement {
     const dark = /dark/.test(getComputedStyle(document.documentElement).colorScheme) && matchMedia("(prefers-color-scheme: dark)").matches;
     this.toggleAttribute("data-dark", dark); // only where the page itself can be dark
     const [first, ...more] = this.#loud(), t = this.#t;
+    const note = this.#note, now = [note, first?.line, more.length, this.#lines.size, this.#lang, dark];
+    if (this.#was?.every((x, i) => x === now[i])) return; // a press or a focus that is under way is kept
+    this.#was = now;
     let kids = [], kind = "corner";
-    if (this.#note) {
-      const note = this.#note;
+    if (note) {
       kind += note.bad ? " bad" : "";
-      kids = [h("b", { role: note.bad ? "alert" : "status" }, note.text), note.more && h("p", {}, note.more), h("div", { class: "do" },
+      kids = [h("b", { role: note.bad && "alert" }, note.text), note.more && h("p", {}, note.more), h("div", { class: "do" },
         note.retry && button("retry", t("retry"), note.retry, { class: "main" }),
         note.line && button("reopen", t("revoke") + "…", () => this.open(note.line)),
         button("dismiss", t("close"), () => { this.#note = null; this.#paint(); }))];
@@ -269,7 +272,13 @@ class HurenRecognition extends HTMLElement {
     const detail = this.#detail, line = detail.line;
     if (action === "revoke") this.#lines.set(line, { ...detail, interruptive: false }); else this.#lines.delete(line);
     this.#tell("huren-decided", { line, number: detail.number, order: detail.order, reference: detail.order?.reference, action, state: done.state, decision: done.decision, reason: extra.reason || "" });
-    if (action === "revoke") { this.#say.textContent = this.#t("revoked"); this.#show(); return; }
+    if (action === "revoke") {
+      this.#say.textContent = this.#t("revoked");
+      this.#detail = { ...detail, state: done.state, decision: null };
+      this.#stage = { key: key(), viewed: true };
+      this.#draw(".sides");
+      return;
+    }
     this.#note = { text: this.#t(done.state), more: `${this.#name(detail.order)} · ${this.#t("id")} ${done.decision}`, line };
     this.#say.textContent = this.#note.text;
     if (this.#at + 1 < this.#queue.length) { this.#at++; this.#show(); } else { this.#detail = { ...detail, state: done.state }; this.#box.close(); }
@@ -319,7 +328,7 @@ class HurenRecognition extends HTMLElement {
     else if (event.altKey && event.code === "KeyY") press("recognise");
     else if (event.altKey && event.code === "KeyN") press("refuse");
     else if (event.key === "Tab") {
-      const stops = [...this.#box.querySelectorAll("button:not(:disabled), a[href], input, textarea, summary, [tabindex='0']")].filter(n => n.checkVisibility?.() ?? true);
+      const stops = [...this.#box.querySelectorAll("button:not(:disabled), a[href], input, textarea, summary, [tabindex='0']")];
       const edge = event.shiftKey ? stops[0] : stops[stops.length - 1], now = this.#root.activeElement;
       if (stops.length && (now === edge || now === this.#box)) { event.preventDefault(); (event.shiftKey ? stops[stops.length - 1] : stops[0]).focus(); }
     }
@@ -332,13 +341,14 @@ class HurenRecognition extends HTMLElement {
       h("section", { "aria-label": t("result") }, h("h3", {}, t("result")), (d.reports || []).map(r => this.#report(r, d)))));
     if (d) s.sides = { of: d, lang: this.#lang, node: sides };
     this.#box.setAttribute("lang", this.#lang === "zh" ? "zh-CN" : "en");
-    this.#box.setAttribute("aria-busy", s.busy ? "true" : "false");
+    this.#box.setAttribute("aria-busy", !!s.busy);
+    this.#x.setAttribute("aria-label", t("close"));
     this.#box.replaceChildren(...[
       h("header", {}, h("div", {}, h("h2", { id: "title" }, d ? this.#name(d.order) : t("reminder")), d && first && h("p", {}, [this.#where(first), this.#ago(first.time)].filter(Boolean).join(" · ")),
         d && d.verdict !== "RECOGNISABLE" && h("span", { class: "tag" }, d.verdict === "PARTIAL" ? t("missing") : t("advisory")), d && [...new Set([...(d.codes || []), ...(d.reports || []).flatMap(r => r.flags || [])])].filter(c => c.startsWith("FLAG_")).map(c => h("span", { class: "tag" }, t(c))),
         this.#held && h("span", { class: "tag" }, t("blocking"))),
         this.#queue.length > 1 && h("small", {}, t("of", this.#at + 1, this.#queue.length)),
-        !this.#held && button("close", "×", () => this.#box.close(), { class: "x", "aria-label": t("close") })),
+        !this.#held && this.#x),
       d ? sides : h("p", { class: "banner" }, s.busy ? t("loading") : ""),
       s.bad && h("div", { class: "banner bad", role: "alert" }, s.bad, s.retry && button("retry", t("retry"), s.retry)),
       d && !pending && this.#decision(d),
@@ -363,9 +373,9 @@ class HurenRecognition extends HTMLElement {
       this.#act("not_recognise", { reason: reason.code, text: text || undefined, explained: told.checked });
     };
     return h("section", { class: "why", "aria-label": t("why") }, h("h3", {}, t("why")), h("label", { class: "told" }, told, t("told")), h("ul", {}, list.map(r => {
-      const wide = s.reason === r.code && r.needs_text, field = wide && h("textarea", { rows: "1", "aria-label": t("text"), placeholder: t("text"), maxlength: "500", required: true, oninput: e => { s.text = e.target.value; } });
+      const wide = s.reason === r.code && r.needs_text, field = wide && h("textarea", { rows: "1", "aria-label": t("text"), placeholder: t("text"), maxlength: "500", oninput: e => { s.text = e.target.value; } });
       if (field) field.value = s.text || "";
-      return h("li", {}, h("button", { "data-reason": r.code, class: r.code === d.preselected ? "first" : "", disabled: !!s.busy, "aria-expanded": r.needs_text ? String(!!wide) : null,
+      return h("li", {}, h("button", { "data-reason": r.code, class: r.code === d.preselected && "first", disabled: !!s.busy, "aria-expanded": r.needs_text ? String(!!wide) : null,
         onclick: () => { if (!r.needs_text) return send(r); s.reason = r.code; this.#draw("textarea"); } }, this.#of(r, "text"), r.code === d.preselected && h("small", {}, ` (${t("suggested")})`)),
         field && h("div", {}, field, button("confirm", t("confirm"), () => field.value.trim() ? send(r, field.value.trim()) : field.focus(), { class: "main", disabled: !!s.busy })));
     })));
@@ -387,7 +397,7 @@ class HurenRecognition extends HTMLElement {
   #table(rows) {
     const t = this.#t, trend = rows.some(r => r.trend?.length > 1);
     return h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("item")), h("th", { scope: "col", class: "n" }, t("value")), h("th", { scope: "col", class: "r" }, t("range")), trend && h("th", { scope: "col" }, t("trend")))),
-      h("tbody", {}, rows.map(r => h("tr", { class: r.covers ? "hit" : "" }, h("td", {}, this.#name(r)), h("td", { class: "n" }, r.flag && h("span", { class: /low/.test(r.flag) ? "f down" : "f" }, `${ARROW[r.flag] || "!"} ${t(r.flag)} `), h("b", {}, r.value), " ", h("small", {}, r.unit || "")),
+      h("tbody", {}, rows.map(r => h("tr", { class: r.covers && "hit" }, h("td", {}, this.#name(r)), h("td", { class: "n" }, r.flag && h("span", { class: /low/.test(r.flag) ? "f down" : "f" }, `${ARROW[r.flag] || "!"} ${t(r.flag)} `), h("b", {}, r.value), " ", h("small", {}, r.unit || "")),
         h("td", { class: "r" }, r.range || ""), trend && h("td", {}, this.#spark(r))))));
   }
   #spark(r) {
