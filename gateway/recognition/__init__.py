@@ -14,6 +14,7 @@ From pure to impure; each file is one idea:
     people.py       which person an order is about, and whether demographics conflict
     decision.py     the state machine of an order line: Line + Action → Line + events                 pure
     issue.py        DetectedIssue, Provenance, ServiceRequest of a decision                           pure
+    notices.py      a reminder as one sentence, for the answer to a message                           pure
     service.py      Recognition: what the edges and the pipeline call
     figures.py      what a line counts in the figures; rates, index                                   pure
     report.py       a question about the figures and its answer
