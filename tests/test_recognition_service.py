@@ -269,7 +269,8 @@ def test_an_order_that_we_hold_is_revoked_in_place(world: World) -> None:
     assert source is not None
     id = source.id_for("ServiceRequest", f"{source.system('placer')}|1")
     world.write([{"resourceType": "ServiceRequest", "id": id, "status": "on-hold", "intent": "order",
-                  "priority": "stat", "code": {"text": "WBC"}, "subject": {"reference": f"Patient/{world.person(B, 'B1')}"}}], B)
+                  "priority": "stat", "code": {"text": "WBC"},
+                  "subject": {"reference": f"Patient/{world.person(B, 'B1')}"}}], B)
     checked = world.recognised("1")
     assert world.resource("ServiceRequest", id)["status"] == "revoked"
     assert world.resource("ServiceRequest", id)["priority"] == "stat"
