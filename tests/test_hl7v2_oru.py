@@ -389,6 +389,21 @@ def test_specimens_from_spm() -> None:
     assert found["effectivePeriod"]["start"] == "2024-01-02T07:00:00+08:00"  # no OBR-7: the time of collection
 
 
+@pytest.mark.parametrize("spm, flagged", [
+    ({24: "HEM^Hemolyzed^HL70493"}, True), ({24: "COOL^Cool^HL70493~HEM^^HL70493"}, True),
+    ({21: "RH^Hemolysis^HL70490"}, True), ({24: "HEM^溶血^L"}, False), ({24: "CLOT^Clotted^HL70493"}, False),
+    ({14: "溶血"}, False), ({24: "^溶血"}, False)])
+def test_results_of_a_haemolysed_specimen_say_so(spm: dict[int, str], flagged: bool) -> None:
+    """By the standard's codes, the hospital's own mapped to them, never by text; each result carries it."""
+    tag = [{"system": "http://huren.example/fhir/CodeSystem/recognition-flag", "code": "haemolysis"}]
+    results = resources(convert(OBR, WBC, WBC.replace("WBC", "HGB"), segment("SPM", {1: "1", 4: "SER", **spm})),
+                        "Observation")
+    assert [tag if flagged else None] * 2 == [result["meta"].get("tag") for result in results]
+    own = resources(convert(OBR, WBC, segment("SPM", {1: "1", 4: "SER", 24: "3^溶血"}),
+                            tables={"SPM-24": {"3": "HEM"}}), "Observation")
+    assert [tag] == [result["meta"].get("tag") for result in own]
+
+
 @pytest.mark.parametrize("origin, code, text_", [("01^全血^L", "01", "全血"), ("BLD&Blood&HL70487", "BLD", "Blood"),
                                                  ("SER", "SER", "SER"), ("^全血", None, "全血")])
 def test_specimens_before_2_5(origin: str, code: str | None, text_: str) -> None:

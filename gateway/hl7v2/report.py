@@ -29,14 +29,16 @@ from gateway.hl7v2.request import (
     section_of,
     shares_number,
 )
-from gateway.hl7v2.specimen import add_specimens
+from gateway.hl7v2.specimen import add_specimens, is_haemolysed
 from gateway.hl7v2.values import VALUE_ATTACHMENT, Value, values_of
 from gateway.source import Resource
+from gateway.terminology import BASE
 
 _REPORT_NOTE = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
 _SUB_ID = "http://hl7.org/fhir/StructureDefinition/observation-v2-subid"
 _ANALYSIS_TIME = "http://hl7.org/fhir/StructureDefinition/observation-analysis-date-time"
 _ALTERNATE_CODES = "http://hl7.org/fhir/StructureDefinition/alternate-codes"
+_FLAG = f"{BASE}/CodeSystem/recognition-flag"
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 
@@ -56,6 +58,7 @@ class Report(NamedTuple):
     specimen: Reference | None
     forms: list[dict[str, Any]]
     studies: list[Reference]
+    flags: list[str]  # of CodeSystem recognition-flag
 
 
 def add_report(order: Order, subject: Subject, builder: Builder) -> None:
@@ -77,7 +80,8 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
                                          builder)
     made = builder.resource("DiagnosticReport", key)
     report = Report(key, made["id"], as_of, category, builder.period(obr, 7, 8, "effective") or collected,
-                    specimens[0] if len(specimens) == 1 else None, [], [])
+                    specimens[0] if len(specimens) == 1 else None, [], [],
+                    ["haemolysis"] if order.specimens and is_haemolysed(order.specimens, builder) else [])
     results = [add_observation(result, report, subject, builder) for result in order.results]
     if notes := notes_of([*order.notes, *subject.notes]):
         made["extension"] = [{"url": _REPORT_NOTE, "valueAnnotation": note} for note in notes]
@@ -147,6 +151,8 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         made = builder.resource("Observation", builder.distinct(f"{key}|{obx.get(14)}"))
     else:
         made = builder.part(report.id, "Observation", builder.distinct(key))
+        if report.flags:
+            made["meta"]["tag"] = [{"system": _FLAG, "code": flag} for flag in report.flags]
     values = values_of(obx, units, builder.source)
     long = obx.size > 15  # few senders fill more than 14 fields
     if extension := _extensions(obx, sub_id, values, builder):

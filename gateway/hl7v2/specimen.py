@@ -19,6 +19,8 @@ from gateway.hl7v2.message import Part, Segment
 from gateway.hl7v2.people import practitioner
 from gateway.terminology import system_uri
 
+_HAEMOLYSED = ((24, "0493", "HEM"), (21, "0490", "RH"))
+
 
 def add_specimens(spms: list[Segment], obr: Segment, report_key: str, from_obr: bool, patient: Reference,
                   as_of: int | None, builder: Builder) -> tuple[list[Reference], dict[str, Any]]:
@@ -33,6 +35,17 @@ def add_specimens(spms: list[Segment], obr: Segment, report_key: str, from_obr: 
     if from_obr and any(obr.raw_field(at) for at in (10, 14, 15)):
         return [_from_obr(obr, report_key, patient, as_of, builder)], {}
     return [], {}
+
+
+def is_haemolysed(spms: list[Segment], builder: Builder) -> bool:
+    """Whether SPM-24 (table 0493) or SPM-21 (table 0490) says so of any specimen, in the standard's codes.
+
+    With several specimens the message does not say which result comes from which.
+    """
+    return any({"system": f"{tables.V2}{table}", "code": code}.items() <= coding.items()
+               for spm in spms for at, table, code in _HAEMOLYSED if spm.raw_field(at)
+               for part in spm.repetitions(at)
+               for coding in codeable(part, builder.source, f"SPM-{at}", table).get("coding", ()))
 
 
 def _from_spm(spm: Segment, fallback_key: str, patient: Reference, as_of: int | None, builder: Builder) -> Reference:
