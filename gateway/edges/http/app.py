@@ -88,6 +88,5 @@ def create_app(settings: Settings, store: Store, figures: Figures | None = None)
     plug_in = decisions.install(app, store, recognition)
     cds = cds_hooks.install(app, settings, store, recognition, adapters.all)
     app.hooks.manners += [plug_in, replace(cds, login=lambda request: cds.login(request) or plug_in.login(request))]
-    app.recognition_figures = recognition_figures.install(app, settings, store,
-                                                          recognition_figures.rules_now(settings, store))
+    app.recognition_figures = recognition_figures.install(app, settings, store, recognition.rules)
     return app

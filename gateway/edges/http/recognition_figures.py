@@ -11,7 +11,6 @@ Read scope on MeasureReport is needed; a client with institution scope sees its 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ from zoneinfo import ZoneInfo
 
 import flask
 
-from gateway.adapter import load_all
 from gateway.caller import Caller
 from gateway.config import Settings
 from gateway.edges.http.exchange import Request, Response, current
@@ -30,7 +28,6 @@ from gateway.recognition.figures import Counting
 from gateway.recognition.measure import days_of, measure, measure_report, to_csv, to_json
 from gateway.recognition.report import Question, Report, answer
 from gateway.recognition.rules import RuleSet
-from gateway.recognition.versions import Rulebook
 from gateway.store.figures import Figures
 
 if TYPE_CHECKING:
@@ -51,17 +48,6 @@ def install(app: flask.Flask, settings: Settings, store: Store, rules: Callable[
     app.add_url_rule(PATH, "recognition-figures:ask", views.ask)
     app.add_url_rule(f"{PATH}/measure", "recognition-figures:measure", views.measure)
     return figures
-
-
-def rules_now(settings: Settings, store: Store) -> Callable[[], RuleSet]:
-    """The catalogue that holds now, read at the first question."""
-    book: list[Rulebook] = []
-
-    def rules() -> RuleSet:
-        if not book:
-            book.append(Rulebook(settings.timezone, load_all(settings.adapter_folders).all, store))
-        return book[0].at(time.time_ns() // 1000)
-    return rules
 
 
 class _Views:
