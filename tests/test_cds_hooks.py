@@ -272,6 +272,29 @@ def test_another_hospitals_card_is_unknown(guarded: FlaskClient, store: Store) -
     assert told(feedback(guarded, entry, **own))[0]["status"] == "taken"
 
 
+def test_a_plug_ins_session_asks_for_its_own_patient(guarded: FlaskClient, store: Store) -> None:
+    """The short login of a browser: its doctor, its patient, its lines; nobody else's."""
+    server = store.client_add("his-server", ORDERER, ("institution/DetectedIssue.crs",))
+    opened = post(guarded, {"doctor": "dr-li", "patient": patient()}, "/recognition/sessions",
+                  Authorization=f"Bearer {server}")
+    login = {"Authorization": f"Bearer {opened.json['token']}"}  # type: ignore[index]
+    [card] = cards(guarded, call("order-sign", order(number())), **login)
+    reason = overridden(card, "R1")
+    assert says(post(guarded, call("order-sign", order(number()), userId="Practitioner/dr-wang"), **login), 403)
+    other = patient("330106196204230480", id="pat-5")
+    draft = order(number(), subject={"reference": "Patient/pat-5"})
+    assert says(post(guarded, call("order-sign", draft, patientId="pat-5", prefetch={"patient": other}), **login), 403)
+    identity = "330106199011020738"
+    samples.report(store, HAEMOGLOBIN, name="r8", identity=identity)
+    stranger = patient(identity, id="pat-8")
+    draft = order(number(), subject={"reference": "Patient/pat-8"})
+    [foreign] = cards(guarded, call("order-sign", draft, patientId="pat-8", prefetch={"patient": stranger}),
+                      Authorization=f"Bearer {server}")
+    account = told(feedback(guarded, overridden(foreign, "R1"), reason, **login))
+    assert [one["status"] for one in account] == ["refused", "taken"]
+    assert store.lines(lines_of(card))[lines_of(card)[0]].body["decided_by"] == "dr-li"
+
+
 # ---------------------------------------------------------------- contradictions
 
 def _of(path: str, value: Any) -> Callable[[Body], None]:

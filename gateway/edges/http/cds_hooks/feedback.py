@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.caller import Caller
 from gateway.edges.http.cds_hooks.cards import is_sealed
+from gateway.edges.http.sessions import Session
 from gateway.errors import Category, GatewayError
 from gateway.fhir import json
 from gateway.recognition.model import Action, Kind
@@ -51,6 +52,21 @@ class Entry:
     explained: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _By:
+    """Who sent the feedback."""
+
+    caller: Caller
+    peer: str
+    session: Session | None
+
+    def doctor(self, entry: Entry, line: Line) -> str:
+        """Who acted: the session's doctor, whom the entry names, who ordered."""
+        if self.session is not None:
+            return self.session.doctor
+        return entry.doctor or line.body.get("doctor") or self.caller.name
+
+
 class Feedback:
     """See the module."""
 
@@ -67,15 +83,18 @@ class Feedback:
         return [_entry(entry, f"feedback[{number}]") for number, entry in enumerate(entries)]
 
     def take(self, entries: Sequence[Entry], institution: str, caller: Caller, peer: str, secret: bytes, *,
-             any_institution: bool = False) -> list[dict[str, Any]]:
-        """Do what the entries say, and tell of each. NOT_FOUND (detail ``card``) where none names a card of ours."""
+             any_institution: bool = False, session: Session | None = None) -> list[dict[str, Any]]:
+        """Do what the entries say, and tell of each. NOT_FOUND (detail ``card``) where none names a card of ours.
+
+        ``session``: a plug-in's, whose doctor it is then, and whose patient the lines must be about.
+        """
         account, known = [], False
         for entry in entries:
             lines = [line for line in self._store.lines_of_card(entry.card)
                      if any_institution or line.institution == institution]
             quiet = not lines and is_sealed(secret, entry.card)
             known = known or quiet or bool(lines)
-            told = self._one(entry, lines, caller, peer) if lines else []
+            told = self._one(entry, lines, _By(caller, peer, session)) if lines else []
             account.append({"card": entry.card, "outcome": "accepted" if entry.accepted else "overridden",
                             "status": _status(told) if lines else "taken" if quiet else "unknown", "lines": told})
         if not known:
@@ -83,31 +102,33 @@ class Feedback:
                                                    "card.uuid of the response", "feedback[0].card", detail="card")
         return account
 
-    def _one(self, entry: Entry, lines: list[Line], caller: Caller, peer: str) -> list[dict[str, Any]]:
+    def _one(self, entry: Entry, lines: list[Line], by: _By) -> list[dict[str, Any]]:
         """An entry's actions, one after the other, each told."""
         if entry.accepted:
             known = self._store.lines(entry.suggestions)
             found = {id: line for id, line in known.items() if (line.institution, line.person)
                      == (lines[0].institution, lines[0].person)}
-            return [{"suggestion": one} | (self._act("recognise", found[one], entry, caller, peer)
+            return [{"suggestion": one} | (self._act("recognise", found[one], entry, by)
                                            if one in found else _UNKNOWN) for one in entry.suggestions]
         decided = [line for line in lines if line.body.get("verdict") != Kind.ADVISORY]
         if entry.reason and entry.system == REASONS and decided:
-            return [self._act("not_recognise", line, entry, caller, peer) for line in decided]
-        told = [self._act("view", line, entry, caller, peer) for line in lines]
+            return [self._act("not_recognise", line, entry, by) for line in decided]
+        told = [self._act("view", line, entry, by) for line in lines]
         if entry.reason and entry.system != REASONS:
             told.append({"error": "unsupported", "message": "a reason of another code system decides nothing; send one "
                                                             "of the card's overrideReasons"})
         return told
 
-    def _act(self, kind: str, line: Line, entry: Entry, caller: Caller, peer: str) -> dict[str, Any]:
+    def _act(self, kind: str, line: Line, entry: Entry, by: _By) -> dict[str, Any]:
         """One action on one line. The same feedback again is the same action, by its key."""
         reason = entry.reason if kind == "not_recognise" else ""
-        action = Action(kind, line.id, entry.doctor or line.body.get("doctor") or caller.name, at=entry.at,
+        action = Action(kind, line.id, by.doctor(entry, line), at=entry.at,
                         key=f"feedback|{entry.card}|{entry.at}|{kind}", reason=reason,
                         text=entry.comment if reason else "", explained=entry.explained, via="feedback")
         try:
-            done = self._recognition.act(action, caller, peer)
+            if by.session is not None:
+                by.session.require_line(line)
+            done = self._recognition.act(action, by.caller, by.peer)
         except GatewayError as error:
             if error.category not in _TOLD:
                 raise

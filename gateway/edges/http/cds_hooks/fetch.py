@@ -6,14 +6,11 @@ proxy of the environment is used. Whatever does not come in time, or is not what
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 from urllib.parse import quote
-
-import httpx
 
 from gateway.adapter import Adapter
 from gateway.config import Settings
@@ -32,12 +29,10 @@ Found = dict[str, tuple[dict[str, Any], ...]]
 
 
 class Fetcher:
-    """See the module. One per process, with a pool of connections."""
+    """See the module. One per process."""
 
     def __init__(self, settings: Settings, adapters: Iterable[Adapter]) -> None:
         self._allowed = allowed_servers(adapters, settings.demo)
-        self._client = httpx.Client(trust_env=False, follow_redirects=False, verify=ssl.create_default_context(),
-                                    limits=httpx.Limits(max_connections=THREADS, max_keepalive_connections=THREADS))
         self._threads = ThreadPoolExecutor(THREADS, "fhir-server")
 
     def allows(self, institution: str, server: str) -> bool:
@@ -61,7 +56,7 @@ class Fetcher:
         """The resources of one key; None where they cannot be had or are of somebody else."""
         path = TEMPLATES[key].replace("{{context.patientId}}", quote(call.patient_id)) \
                              .replace("{{context.encounterId}}", quote(call.encounter_id))
-        raw = body_of(self._client, f"{call.server.rstrip('/')}/{path}", headers, SIZE, until)
+        raw = body_of(f"{call.server.rstrip('/')}/{path}", headers, SIZE, until)
         if raw is None:
             return None
         try:

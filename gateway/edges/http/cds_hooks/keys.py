@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-import httpx
 
 from gateway.edges.http.cds_hooks.reading import body_of
 from gateway.errors import Category, GatewayError
@@ -40,7 +37,6 @@ class Keys:
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
         self._lock = threading.Lock()
-        self._client = httpx.Client(trust_env=False, follow_redirects=False, verify=ssl.create_default_context())
         self._beside = ThreadPoolExecutor(1, "jwks")
 
     def of(self, url: str, kid: str) -> dict[str, Any]:
@@ -70,7 +66,7 @@ class Keys:
                 known.keys, known.fetched = keys, time.monotonic()
 
     def _fetched(self, url: str) -> dict[str, Any] | None:
-        raw = body_of(self._client, url, {"Accept": "application/json"}, SIZE, time.monotonic() + WAIT)
+        raw = body_of(url, {"Accept": "application/json"}, SIZE, time.monotonic() + WAIT)
         try:
             return key_set(raw) if raw is not None else None
         except GatewayError:

@@ -24,6 +24,7 @@ from gateway.edges.http.cds_hooks.request import HOOKS, MAX_BODY, PREFETCH, TEMP
 from gateway.edges.http.exchange import Request, Response, current
 from gateway.edges.http.hooks import Manner
 from gateway.edges.http.interactions import text_of_row
+from gateway.edges.http.sessions import Session
 from gateway.edges.http.texts import LANGUAGES, language_of
 from gateway.errors import Category, GatewayError
 from gateway.fhir import json
@@ -138,6 +139,8 @@ class Service:
         now = time.time_ns() // 1000
         rules = self._recognition.rules(now)
         found = self._gathered(call, institution)
+        if request.session is not None:
+            self._require_session(request.session, call, institution, found["patient"][0])
         view = self._view(request, call, institution, rules, now)
         orders = tuple(self._orders(call, institution, rules, found))
         signature = Signature(institution, orders, found["patient"][0], call.hook, now, request.caller.name,
@@ -147,6 +150,15 @@ class Service:
         if call.hook == "patient-view":
             return _answer({"cards": cards.patient_cards(self._recognition.summary(signature), view, self._seal())})
         return _answer({"cards": cards.order_cards(self._recognition.check(signature), view) if orders else []})
+
+    def _require_session(self, session: Session, call: Call, institution: str, patient: Mapping[str, Any]) -> None:
+        """A plug-in's session asks for its own doctor and patient only."""
+        session.require_doctor(call.user.rpartition("/")[2])
+        if session.lines and not session.person:
+            raise GatewayError(Category.FORBIDDEN, "this session is about some order lines; open one for the patient",
+                               "context.patientId")
+        if session.person:
+            session.require_person(self._recognition.person_of(institution, patient))
 
     def _gathered(self, call: Call, institution: str) -> dict[str, tuple[dict[str, Any], ...]]:
         """What was prefetched, and what was not from our own Patients or the client's FHIR server.
@@ -211,7 +223,7 @@ class Service:
         institution = self._institution(request, {})
         request.caller.require("c", "DetectedIssue")
         account = self._feedback.take(entries, institution, request.caller, request.asked.peer, self._seal(),
-                                      any_institution=self._demo)
+                                      any_institution=self._demo, session=request.session)
         return _answer({"feedback": account})
 
 
