@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config import Settings
 from gateway.errors import GatewayError
 from gateway.fhir import json
 from gateway.fhir.check import check, judge
@@ -42,7 +43,7 @@ from gateway.recognition.figures import (
     rates,
     rounded,
 )
-from gateway.recognition.model import Action
+from gateway.recognition.model import Action, BillRequest
 from gateway.recognition.report import GROUPS, Question, Report, Row, answer
 from gateway.recognition.rules import Institution, Reason, Region, RuleSet
 from gateway.store import Store
@@ -50,6 +51,7 @@ from gateway.store.figures import Figures
 from gateway.store.model import Line
 from gateway.terminology import catalogue
 from tests.recognition_lines import ZONE, at, line, write
+from tests.recognition_world import DOCTOR_B, WBC, A, B, World
 
 GOLDEN = tomllib.loads((Path(__file__).parent / "figures_golden.toml").read_text(encoding="utf-8"))
 RULES = RuleSet("1", date(2026, 1, 1), catalogue(), regions={"CN": Region("CN", "", "全国", "China")},
@@ -364,3 +366,41 @@ def test_a_cell_is_told_by_its_place() -> None:
     """Numbers of dimensions are stored: they may not change."""
     assert [d.value for d in Dimension] == [0, 1, 2, 3, 4, 5]
     assert Cell(0, "", "", 1) == (0, "", "", 1)
+
+
+# ---------------------------------------------------------------- through the service
+
+def test_figures_follow_a_line_through_reminder_decision_and_bill(store: Store, settings: Settings) -> None:
+    """What doctors and the billing gate do moves the figures of the next question; revoking takes it back."""
+    world = World(settings, store)
+    world.laboratory(world.person(A, "A1"), "r1", [WBC])
+    rules, figures = world.recognition.rules(), Figures(store, Counting(ZONE))
+    today = world.recognition.rulebook.day(world.now)
+
+    def told(by: str = "hospital", institution: str = B) -> dict[str, int]:
+        report = answer(Question(by, today, today, institution), figures, rules)
+        return {name: count for row in report.rows for name, count in row.counts.items() if count}
+
+    def saved() -> Decimal:
+        return answer(Question("hospital", today, today), figures, rules).total.amounts["saved"]
+    [checked] = world.sign(world.order("1", department="ward"))
+    reminded = {"orders": 1, "mapped": 1, "reminded": 1, "interruptive": 1}
+    assert told() == reminded and told(institution=A) == {"issued": 1}
+    world.act("view", checked.line)
+    world.act("recognise", checked.line)
+    assert told() == told("department") == {**reminded, "viewed": 1, "decided": 1, "recognised": 1}
+    price = rules.price(B, WBC, today)
+    assert price is not None and saved() == price.price > 0
+    world.now += 1_000_000
+    assert not world.recognition.bill(BillRequest(B, "1"), DOCTOR_B).allowed
+    assert told()["blocked"] == 1
+    world.act("revoke", checked.line)
+    assert saved() == 0 and told() == {**reminded, "viewed": 1, "blocked": 1}
+    world.act("not_recognise", checked.line, reason="R98")
+    assert told("reason")["faults"] == 1 and told(institution=A) == {"issued": 1, "issued_decided": 1,
+                                                                    "issued_faults": 1}
+    world.now += 1_000_000
+    assert world.recognition.bill(BillRequest(B, "1"), DOCTOR_B).allowed
+    assert told()["billed"] == 1 and "skipped" not in told()
+    figures.recount()
+    assert told()["billed"] == 1
