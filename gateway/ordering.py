@@ -30,7 +30,7 @@ from gateway.recognition.notices import sentence_of
 from gateway.recognition.orders import line_id, order_from
 from gateway.search import resolve_conditional
 from gateway.source import Change, Charge, Conversion, OrderLine, Resource, Source, Unmapped
-from gateway.store.model import Unit
+from gateway.store.model import Line, Unit
 
 if TYPE_CHECKING:
     from gateway.recognition.service import Recognition
@@ -221,9 +221,9 @@ class Ordering:
         """
         ids = [line_id(sender.institution, line.number) for line in ended]
         for _ in range(_ATTEMPTS if ids else 0):
-            changes = [changed(known, EventKind.ORDERED, known.state, "", {"verdict": Kind.NOT.value},
-                               {"hook": "hl7v2", "codes": ["CANCELLED"]}) for known in self._store.lines(ids).values()
-                       if known.state in _PENDING and known.body.get("verdict") != Kind.NOT]
+            changes = [changed(known, EventKind.ORDERED, known.state, "", members, {"hook": "hl7v2",
+                                                                                    "codes": ["CANCELLED"]})
+                       for known in self._store.lines(ids).values() if (members := _cancelled(known))]
             try:
                 if changes:
                     self._store.write(Unit(ledger=changes), GATEWAY)
@@ -293,6 +293,16 @@ class Ordering:
         said = sentence_of(checked, language, self._settings.timezone, self._recognition.rules())
         return hl7v2.Notice(f"{place}-4", "W" if said.warns else "I", said.kind, said.name, said.text,
                             f"line {checked.line}" if checked.line else "")
+
+
+def _cancelled(line: Line) -> dict[str, str]:
+    """What a cancellation changes of a line: it waits no more, or a revoked decision does not bring it back."""
+    if line.state in _PENDING and line.body.get("verdict") != Kind.NOT:
+        return {"verdict": Kind.NOT.value}
+    before = line.body.get("service_request_status")
+    if line.state == State.RECOGNISED and before and before != "revoked":
+        return {"service_request_status": "revoked"}
+    return {}
 
 
 def _language(message: hl7v2.Message) -> str:

@@ -334,6 +334,25 @@ def test_a_recognised_order_is_not_made_active_again(covered: Site, control: str
     covered.accepted(xihu(*order("X1", "LFT^肝功能", "CA"), control_id="X3"))
 
 
+def test_a_decision_revokes_the_order_that_the_message_made(covered: Site) -> None:
+    """Its ServiceRequest, also under a number with an authority; revoking gives it back, unless it was cancelled."""
+    source = covered.pipeline.adapters.for_hl7("DEMO2", "").source
+    for number, cancel, after in (("X1^HIS", False, "active"), ("X2", True, "revoked")):
+        value, _, authority = number.partition("^")
+        system = source.system("placer") + (f":{authority}" if authority else "")
+        request = source.id_for("ServiceRequest", f"{system}|{value}")
+        covered.accepted(xihu(*order(number, "LFT^肝功能"), control_id=f"N-{value}"))
+        assert covered.status(request) == "active"
+        covered.act("view", value, "hz-demo-2")
+        covered.act("recognise", value, "hz-demo-2")
+        assert covered.status(request) == "revoked"
+        if cancel:
+            covered.accepted(xihu(*order(number, "LFT^肝功能", "CA"), control_id=f"C-{value}"))
+        covered.act("revoke", value, "hz-demo-2")
+        assert covered.status(request) == after
+    assert not covered.store.verify_events().problems
+
+
 def test_other_message_types_are_told_what_is_taken(site: Site) -> None:
     """AR 200 names orders and charges among the types."""
     refused = site.send(xihu("EVN|A01", kind="ADT^A01"))

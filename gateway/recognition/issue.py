@@ -114,8 +114,10 @@ def request_ids(line: Line, body: LineBody, source: Source | None) -> list[str]:
     maker = source or Source(line.institution, line.institution, "", _NoCodes())
     key = f"{maker.system('placer')}|{line.number}"
     own = [body.service_request] if body.service_request else []
+    kind, _, told = body.reference.partition("/")  # an order message's own, whose number may have an authority
+    named = [told] if kind == "ServiceRequest" and told else []
     return list(dict.fromkeys([*own, maker.id_for("ServiceRequest", key),
-                               maker.id_for("ServiceRequest", f"{key}|{body.local}")]))
+                               maker.id_for("ServiceRequest", f"{key}|{body.local}"), *named]))
 
 
 class _NoCodes:

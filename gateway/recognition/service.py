@@ -237,7 +237,8 @@ class Recognition:
             return change, []
         source = self.source(line.institution)
         ids = issue.request_ids(line, body, source)
-        rows = {row.id: row for row in self._store.named([types.key("ServiceRequest", id) for id in ids], GATEWAY)}
+        rows = {row.id: row for row in self._store.named([types.key("ServiceRequest", id) for id in ids], GATEWAY)
+                if row.institution == line.institution}
         row = next((rows[id] for id in ids if id in rows), None)
         given = _read(row) if row else issue.service_request(line, body, source, rules)
         request, status = issue.with_status(line, body, given)
