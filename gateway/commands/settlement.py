@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -19,7 +21,7 @@ from gateway.errors import Category, GatewayError
 
 if TYPE_CHECKING:
     from gateway.recognition.evidence import Result
-    from gateway.recognition.settlement import Fact, FeesTable, RulesOn, Sieve
+    from gateway.recognition.settlement import FeesTable, Part, RulesOn, Sieve
     from gateway.store import Store
     from gateway.store.model import Line
 
@@ -114,7 +116,7 @@ class Run:
     out: Path
     results: list[Result] = field(default_factory=list)
     files: dict[str, tuple[str, int]] = field(default_factory=dict)  # name → SHA-256, bytes
-    paid: list[tuple[str, list[Fact]]] = field(default_factory=list)
+    paid: list[tuple[str, list[Part]]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     stale: list[str] = field(default_factory=list)  # files of a dry run
 
@@ -124,7 +126,7 @@ class Run:
         """Read every line of the period and write the files beside their places. CONFLICT: the folder holds others."""
         held = self._held(dry_run)
         try:
-            self._compute(dry_run)
+            self._compute()
             if held is not None and held != {name: digest for name, (digest, _) in self.files.items()}:
                 raise GatewayError(Category.CONFLICT, "the folder holds another result of this run: lines of the "
                                                       "period were decided or revoked since; nothing was changed: "
@@ -134,7 +136,7 @@ class Run:
                 (self.out / (name + _PART)).unlink(missing_ok=True)
             raise
 
-    def _compute(self, dry_run: bool) -> None:
+    def _compute(self) -> None:
         from gateway.recognition.evidence import document, evidence_csv, result_of, summary, tables
         from gateway.recognition.settlement import settle
 
@@ -147,9 +149,8 @@ class Run:
             settled = settle(sieve, self.fees)
             self.results.append(result_of(sieve, rules.name_of(slug), settled))
             self._write(f"evidence/{slug}.csv", evidence_csv(sieve))
-            paid = {place for place, one in enumerate(settled) if one.cents}
-            if paid and not dry_run:
-                self.paid.append((slug, [fact for fact in sieve.facts if fact.part in paid]))
+            if paid := [one.part for one in settled if one.cents]:
+                self.paid.append((slug, paid))
         for name, content in tables(self.results).items():
             self._write(name, content)
         self.summary = summary(self.id, self.first, self.last, self.results)
@@ -215,28 +216,31 @@ class Run:
 
     def record(self) -> None:
         """Each paid line gets its ``settled`` event; those that have it from this run are passed over."""
-        for _, facts in self.paid:
-            for at in range(0, len(facts), _BATCH):
-                self._record(facts[at:at + _BATCH])
+        for slug, parts in self.paid:
+            with (self.out / f"evidence/{slug}.csv{_PART}").open(encoding="utf-8", newline="") as evidence:
+                rows = (row for row in csv.DictReader(evidence)
+                        if any(part.first.isoformat() <= row["day"] <= part.last.isoformat() for part in parts))
+                while batch := list(islice(rows, _BATCH)):
+                    self._record(batch)
 
-    def _record(self, facts: Sequence[Fact]) -> None:
+    def _record(self, rows: Sequence[dict[str, str]]) -> None:
         from gateway.caller import GATEWAY
         from gateway.recognition.decision import changed
         from gateway.recognition.model import EventKind, State
         from gateway.store.model import Unit
 
         for _ in range(5):
-            lines = self.store.lines([fact.line for fact in facts])
+            lines = self.store.lines([row["line"] for row in rows])
             changes = []
-            for fact in facts:
-                line = lines[fact.line]
-                if line.state != State.RECOGNISED or line.body["decision"] != fact.decision \
+            for row in rows:
+                line = lines[row["line"]]
+                if line.state != State.RECOGNISED or line.body["decision"] != row["decision"] \
                         or line.body.get("settled", "") not in ("", self.id):
                     raise GatewayError(Category.CONFLICT, "order lines of the period changed while the run computed; "
                                                           "run it again", "lines")
                 if not line.body.get("settled"):
                     changes.append(changed(line, EventKind.SETTLED, line.state, "", {"settled": self.id},
-                                           {"decision": fact.decision, "price": format(fact.price, "f")}))
+                                           {"decision": row["decision"], "price": row["price"]}))
             try:
                 if changes:
                     self.store.write(Unit(ledger=changes), GATEWAY)
