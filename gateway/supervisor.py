@@ -296,9 +296,12 @@ def require_loopback(settings: Settings) -> None:
 
 
 def _migrate(settings: Settings, ready: Callable[[], None]) -> None:
+    from gateway.recognition.loading import keep_shipped
     from gateway.store import open_store
 
-    open_store(settings, migrate=True).close()
+    store = open_store(settings, migrate=True)
+    keep_shipped(store)
+    store.close()
 
 
 def _import_shared(names: Iterable[str]) -> None:

@@ -20,14 +20,14 @@ from gateway.caller import GATEWAY
 from gateway.config import SHIPPED_ADAPTERS, Settings
 from gateway.errors import Category, GatewayError
 from gateway.recognition import library
-from gateway.recognition.loading import Loading
+from gateway.recognition.loading import Loading, keep_shipped
 from gateway.recognition.rules import Qualification
-from gateway.recognition.tables import HEAD, Faults, read_head
-from gateway.recognition.versions import Rulebook, shipped, with_hospitals
+from gateway.recognition.tables import HEAD, Faults, Head, read_head, ruleset_from_tables
+from gateway.recognition.versions import Rulebook, shipped, shipped_tables, with_hospitals
 from gateway.source import Resource
 from gateway.store import Store
 from gateway.store.model import Delete, Put, Unit, Written
-from tests.catalogue_samples import small
+from tests.catalogue_samples import head, small
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOW = int(datetime(2026, 11, 22, 10, tzinfo=ZONE).timestamp()) * 1_000_000
@@ -293,6 +293,43 @@ def test_the_shipped_version_is_nobody_s_to_change(store: Store) -> None:
     """A version of its name is refused."""
     own = version({HEAD: f'version = "{shipped().version}"\neffective = 2027-01-01'.encode()})
     assert refused(store, own)[0] is Category.CONFLICT
+
+
+def test_what_a_program_shipped_outlives_it(store: Store) -> None:
+    """A version of an earlier program can be cited and based on; it holds no more, and nobody changes it."""
+    files = small(catalogue=head("0.0.9", date(2020, 1, 1)))
+    found = read_head(files[HEAD], Faults())
+    assert found is not None
+    store.write(Unit([Put(library.library(found, files, shipped=True))]), GATEWAY)
+    keep_shipped(store)
+    keep_shipped(store)
+    book = Rulebook(store=store)
+    assert book.at(0) == book.at(NOW) == shipped()
+    assert len(book.version("0.0.9").catalogue.items) == 5
+    assert (book.kept(), book.loaded()) == ({"0.0.9", shipped().version}, set())
+    own = version({HEAD: b'version = "own"\nbase = "0.0.9"\neffective = 2026-01-01\n'})
+    assert load(store, own).outcome == "created"  # still the first that somebody loads: it may begin in the past
+    assert len(Rulebook(store=store).at(NOW).catalogue.items) == 5
+    changed = version(small(catalogue=head("0.0.9", date(2027, 1, 1))))
+    assert refused(store, changed)[0] is Category.CONFLICT
+    assert refused(store, {**second(), "purpose": library.SHIPPED})[:2] == (Category.INVALID, "Library.purpose")
+
+
+def test_what_is_kept_of_the_shipped_version_is_the_shipped_version(store: Store) -> None:
+    """Its tables make the same rules again."""
+    keep_shipped(store)
+    row = store.read("Library", library.PREFIX + shipped().version, GATEWAY)
+    assert row is not None and row.version == 1
+    again = ruleset_from_tables(shipped_tables(), (), Head(shipped().version, shipped().effective, shipped().title))
+    assert again.changed(catalogue=shipped().catalogue) == shipped()
+    assert again.catalogue.items == shipped().catalogue.items
+    assert again.catalogue.panels == shipped().catalogue.panels
+
+
+def test_a_first_version_may_begin_before_the_shipped_one_s_day(store: Store) -> None:
+    """Whoever loads a version means it to hold: the shipped one is there until then only."""
+    load(store, second(date(2024, 1, 1)))
+    assert Rulebook(store=store).at(NOW).version == "443"
 
 
 def test_the_past_is_not_rewritten(store: Store) -> None:

@@ -35,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
                  "ordering"},
     "edges": {"errors", "source", "config", "caller", "hl7v2", "imaging", "adapter", "fhir", "store", "pipeline",
               "search", "recognition", "terminology", "identity", "indexing"},
-    "supervisor": {"errors", "config", "store", "edges"},
+    "supervisor": {"errors", "config", "store", "edges", "recognition"},
     "commands": {"errors", "source", "config", "caller", "hl7v2", "imaging", "adapter", "conformance", "fhir", "store",
                  "search", "pipeline", "edges", "supervisor", "terminology", "recognition"},
     "__main__": {"errors", "config", "commands"},

@@ -12,8 +12,10 @@ from gateway.config import Settings
 @click.pass_obj
 def migrate(settings: Settings) -> None:
     """Bring the database schema up to date; safe to run again, and beside running gateways of the same version."""
-    with opened(settings, migrate=True):
-        pass
+    from gateway.recognition.loading import keep_shipped
+
+    with opened(settings, migrate=True) as store:
+        keep_shipped(store)
     click.echo("the schema is up to date")
 
 

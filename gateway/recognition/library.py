@@ -16,9 +16,10 @@ TYPE = "recognition-catalogue"
 URL = f"{BASE}/Library/recognition-catalogue"
 PREFIX = "recognition-catalogue-"
 TSV = "text/tab-separated-values"
+SHIPPED = "Ships with the program."  # Library.purpose of a version that the program itself has put here
 
 
-def library(head: Head, files: Mapping[str, bytes]) -> Resource:
+def library(head: Head, files: Mapping[str, bytes], *, shipped: bool = False) -> Resource:
     """The Library of a version; its id is made of the version's name."""
     resource: Resource = {
         "resourceType": "Library", "id": PREFIX + head.version, "url": URL, "version": head.version,
@@ -26,6 +27,8 @@ def library(head: Head, files: Mapping[str, bytes]) -> Resource:
         "type": {"coding": [{"system": TYPE_SYSTEM, "code": TYPE}]}}
     if head.title:
         resource["title"] = head.title
+    if shipped:
+        resource["purpose"] = SHIPPED
     resource["effectivePeriod"] = {"start": head.effective.isoformat()}
     if head.base:
         resource["relatedArtifact"] = [{"type": "depends-on", "resource": f"{URL}|{head.base}"}]

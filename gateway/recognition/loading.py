@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,10 @@ from gateway.fhir import json
 from gateway.fhir.resource import text
 from gateway.recognition import library, published
 from gateway.recognition.rules import RuleSet
-from gateway.recognition.tables import Faults, Refused, read
-from gateway.recognition.versions import Rulebook, shipped
+from gateway.recognition.tables import Faults, Head, Refused, read
+from gateway.recognition.versions import Rulebook, shipped, shipped_tables
 from gateway.source import Resource
-from gateway.store.model import Delete, Put
+from gateway.store.model import Delete, Put, Unit
 
 if TYPE_CHECKING:
     from gateway.store import Store
@@ -73,15 +74,16 @@ class Loading:
         if head is None:
             faults.raise_any()
             raise AssertionError("a head that cannot be read leaves a fault")
+        if resource.get("purpose") == library.SHIPPED:
+            faults.add("Library.purpose", "this is no version that ships with the program; say another purpose")
         if resource["id"] != library.PREFIX + head.version:
             faults.add("Library.id", f"the id of this version must be {library.PREFIX}{head.version}")
         old = self._stored(head.version)
         if old is not None and _same(old, resource):
             return []  # the answer to the first was lost: the store changes nothing
         self._require_open(head.version, there, now)
-        stored_before = [name for name in there if name != shipped().version]
         today = self._rulebook.day(now)
-        if head.effective < today and stored_before:
+        if head.effective < today and self._rulebook.loaded():
             faults.add("Library.effectivePeriod.start", f"the effective day {head.effective} is past, and decisions "
                        f"may have been made since; take {today} or later")
         earlier = [rules for name, rules in there.items() if name != head.version]
@@ -104,7 +106,7 @@ class Loading:
 
     def _require_open(self, version: str, there: dict[str, RuleSet], now: int) -> None:
         """CONFLICT for a version by which decisions may have been made, or that another one needs."""
-        if version == shipped().version:
+        if version == shipped().version or version in self._rulebook.kept():
             raise GatewayError(Category.CONFLICT, f"version {version} ships with the program; give yours another name",
                                "Library.version", detail="duplicate")
         rules = there.get(version)
@@ -134,6 +136,20 @@ class Loading:
         except Refused:  # stored by a program with other checks; what it made stays
             return []
         return [(one["resourceType"], one["id"]) for one in published.resources(rules, given)]
+
+
+def keep_shipped(store: Store) -> None:
+    """Put the program's own version into the store, if it is not there: a later program may ship another one.
+
+    Decisions that cite it and versions that are based on it outlive the program that brought it.
+    """
+    rules = shipped()
+    head = Head(rules.version, rules.effective, rules.title)
+    resource = library.library(head, shipped_tables(), shipped=True)
+    row = store.read("Library", resource["id"], GATEWAY)
+    if row is None:
+        with contextlib.suppress(GatewayError):  # another process has just done it
+            store.write(Unit([Put(resource, if_match=0)]), GATEWAY)
 
 
 def _touches(operation: Put | Delete) -> bool:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("huren.recognition")
 
 POLL_SECONDS = 0.5  # a version is to be seen within a second of its load
+_BEFORE_ALL = -(1 << 62)  # µs: the shipped version holds until another one's day has come
 _ANYWAY_SECONDS = 60.0  # two loads may commit in another order than that of their times
 
 
@@ -117,6 +118,7 @@ class Rulebook:
         self._known: dict[_Key, RuleSet | None] = {}
         self._plain: dict[str, RuleSet] = {}
         self._files: dict[str, dict[str, bytes]] = {}
+        self._kept: frozenset[str] = frozenset()
         self._snapshot = self._made([])
 
     def at(self, now: int) -> RuleSet:
@@ -147,6 +149,14 @@ class Rulebook:
         """All of them as their tables say, without the manifests' hospitals."""
         return list(self._plain.values())
 
+    def loaded(self) -> set[str]:
+        """The names of those that somebody has loaded: not the program's own, of this one or an earlier one."""
+        return self._plain.keys() - {shipped().version, *self._kept}
+
+    def kept(self) -> frozenset[str]:
+        """The names of those in the store that a program, this one or an earlier one, has put there."""
+        return self._kept
+
     def bases(self) -> dict[str, str]:
         """Version → its base, of those in the store."""
         return {key.name: key.base.name for key in self._known if key.base}
@@ -165,8 +175,6 @@ class Rulebook:
 
     def start(self, day: date) -> int:
         """The first moment of a local day (µs)."""
-        if day <= date(1, 1, 2):
-            return -(1 << 62)
         moment = datetime(day.year, day.month, day.day, tzinfo=self._zone).astimezone(UTC)
         return int(moment.timestamp()) * 1_000_000
 
@@ -206,8 +214,10 @@ class Rulebook:
         first = shipped()
         made, keys = {first.version: first}, {first.version: _Key(first.version, 0)}
         known: dict[_Key, RuleSet | None] = {}
-        order = [(self.start(first.effective), 0, first.version)]
+        order = [(_BEFORE_ALL, _BEFORE_ALL, first.version)]
         for one in _bases_first(stored):
+            if one.head.version == first.version:
+                continue  # the same, kept for the programs after this one
             if one.head.base not in ("", *made):
                 log.error("catalogue version %s needs %s, which is not there", one.head.version, one.head.base)
                 continue
@@ -215,9 +225,11 @@ class Rulebook:
             rules = known[key] = self._known[key] if key in self._known else _read(one, made)
             if rules is not None and rules.version not in made:
                 made[rules.version], keys[rules.version] = rules, key
-                order.append((self.start(rules.effective), one.updated, rules.version))
+                if not one.shipped:  # an earlier program's: for decisions that cite it, and versions based on it
+                    order.append((self.start(rules.effective), one.updated, rules.version))
         self._known, self._plain = known, made
         self._files = {one.head.version: one.files for one in stored}
+        self._kept = frozenset(one.head.version for one in stored if one.shipped)
         order.sort()
         by_name = {name: with_hospitals(rules, self._hospitals) for name, rules in made.items()}
         return _Snapshot(tuple(start for start, _, _ in order), tuple(by_name[name] for _, _, name in order), by_name)
@@ -238,6 +250,7 @@ class _Stored(NamedTuple):
     files: dict[str, bytes]
     number: int
     updated: int
+    shipped: bool
 
 
 def _stored(store: Store) -> list[_Stored]:
@@ -253,7 +266,7 @@ def _stored(store: Store) -> list[_Stored]:
             log.error("Library/%s is no version of the catalogue and does not hold: %s", row.id,
                       faults.issues[0].message)
             continue
-        found.append(_Stored(head, files, row.version, row.updated))
+        found.append(_Stored(head, files, row.version, row.updated, resource.get("purpose") == library.SHIPPED))
     return found
 
 
