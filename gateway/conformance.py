@@ -170,10 +170,10 @@ def _tells_the_institution(adapter: Adapter) -> Iterator[tuple[str, str]]:
 
 @_rule
 def _keeps_the_local_code(adapter: Adapter) -> Iterator[tuple[str, str]]:
-    """Each Observation and DiagnosticReport keeps the code that the hospital sent."""
+    """Each Observation, DiagnosticReport and ServiceRequest keeps the code that the hospital sent."""
     for path, conversion in _conversions(adapter):
         for resource in _resources(conversion):
-            if resource["resourceType"] in ("Observation", "DiagnosticReport"):
+            if resource["resourceType"] in ("Observation", "DiagnosticReport", "ServiceRequest"):
                 systems = {c.get("system") for c in resource.get("code", {}).get("coding", ())}
                 if not systems - {terminology.ITEMS, terminology.PANELS}:
                     yield path.name, f"{resource['resourceType']}.code has lost the hospital's own code"

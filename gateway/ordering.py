@@ -30,7 +30,7 @@ from gateway.recognition.notices import sentence_of
 from gateway.recognition.orders import line_id, order_from
 from gateway.search import resolve_conditional
 from gateway.source import Change, Charge, Conversion, OrderLine, Resource, Source, Unmapped
-from gateway.store.model import Line, Unit
+from gateway.store.model import Line, Put, Unit
 
 if TYPE_CHECKING:
     from gateway.recognition.service import Recognition
@@ -125,16 +125,18 @@ class Ordering:
 
     def _guard(self, lines: Sequence[OrderLine], sender: Sender) -> None:
         """An order whose earlier result was recognised stays revoked until the decision is."""
+        for line, known in self._recognised(lines, sender):
+            raise GatewayError(
+                Category.CONFLICT, f"an earlier result was recognised for this order (decision "
+                f"{known.body.get('decision', '')}): cancel the order, or revoke the decision first",
+                f"{line.control_place}-1", detail="recognised")
+
+    def _recognised(self, lines: Sequence[OrderLine], sender: Sender) -> list[tuple[OrderLine, Line]]:
+        """Of the orders that the message makes or keeps active, those whose earlier result was recognised."""
         waking = {line_id(sender.institution, line.number): line for line in lines
                   if line.status in ("active", "on-hold")}
-        if not waking:
-            return
-        for known in self._store.lines(waking).values():
-            if known.state == State.RECOGNISED:
-                raise GatewayError(
-                    Category.CONFLICT, f"an earlier result was recognised for this order (decision "
-                    f"{known.body.get('decision', '')}): cancel the order, or revoke the decision first",
-                    f"{waking[known.id].control_place}-1", detail="recognised")
+        known = self._store.lines(waking) if waking else {}
+        return [(waking[id], line) for id, line in known.items() if line.state == State.RECOGNISED]
 
     def _charge(self, conversion: Conversion, sender: Sender) -> None:
         """Ask of all before any is billed: one that may not be refuses the message."""
@@ -195,6 +197,7 @@ class Ordering:
         found: dict[str, Checked] = {}
         failed = False
         self._withdraw([line for line in conversion.orders if line.status in _ENDED], sender)
+        self._keep_revoked(conversion.orders, sender)
         by_patient: dict[str, list[tuple[OrderLine, Resource]]] = {}
         resources = {(c.resource["resourceType"], c.resource["id"]): c.resource for c in conversion.changes}
         for line in conversion.orders:
@@ -213,6 +216,13 @@ class Ordering:
             return found, UNMATCHED
         reminded = [place for place, checked in found.items() if not checked.suppressed and checked.results]
         return found, f"{REMINDED} {' '.join(reminded)}" if reminded else ""
+
+    def _keep_revoked(self, lines: Sequence[OrderLine], sender: Sender) -> None:
+        """A doctor may recognise between `admit` and the store's commit: then the order is revoked once more."""
+        for line, _ in self._recognised(lines, sender):
+            request = self._known(line.request)
+            if request is not None and request["status"] != "revoked":
+                self._store.write(Unit([Put({**request, "status": "revoked"}, sender.institution)]), GATEWAY)
 
     def _withdraw(self, ended: Sequence[OrderLine], sender: Sender) -> None:
         """The reminder of an order that was cancelled waits for nobody any more; what was decided stays decided.

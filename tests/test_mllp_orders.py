@@ -353,6 +353,33 @@ def test_a_decision_revokes_the_order_that_the_message_made(covered: Site) -> No
     assert not covered.store.verify_events().problems
 
 
+def test_a_decision_in_the_middle_of_a_message_wins(covered: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recognised between the question and the commit: AA, and the order is revoked all the same."""
+    covered.accepted(xihu(*order("X1", "LFT^肝功能")))
+    covered.act("view", "X1", "hz-demo-2")
+    puts = covered.pipeline._puts
+
+    def meanwhile(*arguments: Any) -> Any:
+        covered.act("recognise", "X1", "hz-demo-2")
+        return puts(*arguments)
+
+    monkeypatch.setattr(covered.pipeline, "_puts", meanwhile)
+    covered.accepted(xihu(*order("X1", "LFT^肝功能", "XO"), control_id="X2"))
+    source = covered.pipeline.adapters.for_hl7("DEMO2", "").source
+    assert covered.status(source.id_for("ServiceRequest", f"{source.system('placer')}|X1")) == "revoked"
+
+
+def test_a_sender_that_no_manifest_names_may_order_too(covered: Site) -> None:
+    """With a default adapter: matched by the codes of the standard; its institution is made of MSH-4."""
+    adapters = load_all([SHIPPED_ADAPTERS], "generic")
+    settings = replace(covered.pipeline.ordering._settings, default_adapter="generic")
+    pipeline = Pipeline(settings, covered.store, adapters)
+    raw = xihu("ORC|NW|Z1", "OBR|1|Z1||24325-3^Hepatic function panel^LN").replace(b"DEMO2", b"CLINIC")
+    receipt = pipeline.receive_hl7(raw, "10.0.0.1")
+    assert receipt.category is None and receipt.detail != "unmatched"
+    assert len(covered.store.lines([line_id("generic-clinic", "Z1")])) == 1
+
+
 def test_other_message_types_are_told_what_is_taken(site: Site) -> None:
     """AR 200 names orders and charges among the types."""
     refused = site.send(xihu("EVN|A01", kind="ADT^A01"))
