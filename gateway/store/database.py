@@ -49,8 +49,10 @@ class Transaction(Reader, Protocol):
     def many(self, sql: str, rows: Sequence[Values]) -> int:
         """Execute for each row; the number of rows changed in all."""
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Values], *, ignore: bool = False) -> None:
-        """Insert many rows; ``ignore``: those whose key is there already are left out."""
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Values], *, ignore: bool = False,
+               key: Sequence[str] = ()) -> None:
+        """Insert many rows; ``ignore``: those whose key is there already are left out; ``key``: its columns, where the
+        other columns are added to those of the row that is there (no key twice in ``rows``)."""
 
     def next(self, counter: str, count: int = 1) -> Sequence[int]:
         """Fresh numbers of a counter, ascending."""
@@ -102,6 +104,15 @@ class Database(Protocol):
 
     def close(self) -> None:
         """Close every connection; nothing works afterwards."""
+
+
+def adding(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
+    """The end of an INSERT that adds to the row of the same key; without a key nothing."""
+    if not key:
+        return ""
+    sums = ", ".join(f'"{c}" = {table}."{c}" + excluded."{c}"' for c in columns if c not in key)
+    names = ", ".join(f'"{c}"' for c in key)
+    return f" ON CONFLICT ({names}) DO UPDATE SET {sums}"
 
 
 def busy(reason: str) -> GatewayError:

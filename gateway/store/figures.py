@@ -49,12 +49,8 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _DAY, _MONTH = 0, 1
 _META = "SELECT value FROM meta WHERE name = ?"
 _KEY = ("dim", "institution", "span", "period", "value")
-_ADD = (f"INSERT INTO figure ({', '.join((*_KEY, *MEASURES))}) VALUES ({', '.join('?' * (5 + len(MEASURES)))}) "
-        f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
-        + ", ".join(f"{name} = figure.{name} + excluded.{name}" for name in MEASURES))
+_BOUND = ("institution", "span", "period", "bound")
 _COUNT = "INSERT INTO counted (line, text) VALUES (?, ?) ON CONFLICT (line) DO UPDATE SET text = excluded.text"
-_FRESH = ("INSERT INTO freshness (institution, span, period, bound, messages) VALUES (?, ?, ?, ?, ?) ON CONFLICT "
-          "(institution, span, period, bound) DO UPDATE SET messages = freshness.messages + excluded.messages")
 _SUMS = ", ".join(f"CAST(sum({name}) AS bigint)" for name in MEASURES)
 
 Measures = tuple[int, ...]
@@ -158,7 +154,7 @@ class Figures:
                        for slug in sorted({key[1] for key in step.deltas})}
             rows = [(dim, numbers[slug], span, period, value, *sums)
                     for (dim, slug, span, period, value), sums in step.deltas.items()]
-            transaction.many(_ADD, sorted(rows))
+            transaction.insert("figure", (*_KEY, *MEASURES), sorted(rows), key=_KEY)
             transaction.many(_COUNT, step.counted)
             _set(transaction, mark, step.after)
             return True
@@ -280,7 +276,8 @@ class Figures:
             transaction.lock([b"figures"])
             if _value(transaction, _FRESHNESS) != before or _value(transaction, _RECOUNT):
                 return False
-            transaction.many(_FRESH, [(*key, count) for key, count in sorted(counts.items())])
+            transaction.insert("freshness", (*_BOUND, "messages"), [(*key, n) for key, n in sorted(counts.items())],
+                               key=_BOUND)
             _set(transaction, _FRESHNESS, after)
             return True
         return self._store._call(work)

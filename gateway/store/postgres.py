@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql
 
 from gateway.store import index_schema, schema
 from gateway.store.arrays import Array, encode, register
-from gateway.store.database import Retry, T, Values, busy
+from gateway.store.database import Retry, T, Values, adding, busy
 
 #: First number of two-number advisory locks: our processes, and who writes beside whom.
 _LIVING, _WRITERS = 0x4855_0001, 0x4855_0002
@@ -280,9 +280,10 @@ class _Transaction:
         self._cursor.executemany(_own(sql), rows)
         return self._cursor.rowcount
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Values], *, ignore: bool = False) -> None:
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Values], *, ignore: bool = False,
+               key: Sequence[str] = ()) -> None:
         if rows:
-            sql, kinds = _insert(table, tuple(columns), ignore)
+            sql, kinds = _insert(table, tuple(columns), ignore, tuple(key))
             self._waiting.append((sql, [encode(kind, column) for kind, column in
                                         zip(kinds, zip(*rows, strict=True), strict=True)]))
 
@@ -323,7 +324,7 @@ _PG_TYPES = {"BIGINT": "int8", "INTEGER": "int4", "SMALLINT": "int2", "TEXT": "t
 
 
 @lru_cache(maxsize=256)
-def _insert(table: str, columns: tuple[str, ...], ignore: bool) -> tuple[str, list[str]]:
+def _insert(table: str, columns: tuple[str, ...], ignore: bool, key: tuple[str, ...]) -> tuple[str, list[str]]:
     """An INSERT of one array for each column, and the arrays' types."""
     found = next(m.tables[table].c for m in (schema.metadata, schema.audit_metadata, index_schema.metadata)
                  if table in m.tables)
@@ -331,7 +332,7 @@ def _insert(table: str, columns: tuple[str, ...], ignore: bool) -> tuple[str, li
     kinds = [_PG_TYPES[found[c].type.compile(dialect).split(" COLLATE")[0]] for c in columns]
     names = ", ".join(f'"{c}"' for c in columns)
     arrays = ", ".join(f"%b::{kind}[]" for kind in kinds)
-    skip = " ON CONFLICT DO NOTHING" if ignore else ""
+    skip = " ON CONFLICT DO NOTHING" if ignore else adding(table, columns, key)
     return f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}){skip}", kinds
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gateway.errors import Category, GatewayError
-from gateway.store.database import T, Values, busy
+from gateway.store.database import T, Values, adding, busy
 from gateway.store.schema import audit_metadata
 
 log = logging.getLogger("huren.store")
@@ -394,12 +394,13 @@ class _Transaction(_Statements):
     def many(self, sql: str, rows: Sequence[Values]) -> int:
         return self.raw.executemany(sql, rows).rowcount if rows else 0
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Values], *, ignore: bool = False) -> None:
-        columns, at = tuple(columns), 0
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Values], *, ignore: bool = False,
+               key: Sequence[str] = ()) -> None:
+        columns, key, at = tuple(columns), tuple(key), 0
         for size in _ROWS:
             while len(rows) - at >= size:
                 part = rows[at:at + size]
-                self.raw.execute(_insert(table, columns, size, ignore), list(chain.from_iterable(part)))
+                self.raw.execute(_insert(table, columns, size, ignore, key), list(chain.from_iterable(part)))
                 at += size
 
     def next(self, counter: str, count: int = 1) -> Sequence[int]:
@@ -425,10 +426,11 @@ def _expanded(sql: str, size: int) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _insert(table: str, columns: tuple[str, ...], size: int, ignore: bool) -> str:
+def _insert(table: str, columns: tuple[str, ...], size: int, ignore: bool, key: tuple[str, ...]) -> str:
     row = f"({','.join('?' * len(columns))})"
     names = ", ".join(f'"{c}"' for c in columns)
-    return (f"INSERT {'OR IGNORE ' if ignore else ''}INTO {table} ({names}) VALUES " + ",".join([row] * size))
+    return (f"INSERT {'OR IGNORE ' if ignore else ''}INTO {table} ({names}) VALUES " + ",".join([row] * size)
+            + adding(table, columns, key))
 
 
 def _mapped(error: Any) -> Exception:
