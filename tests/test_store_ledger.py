@@ -136,12 +136,27 @@ def test_a_refused_resource_leaves_no_event(store: Store) -> None:
     LineChange(line("1")),  # a new line without an event
     change(line("1"), "forgotten"),
     LineChange(line("1"), ({"kind": "x", "when": object()},)),
+    change(line("1\0")),
+    change(replace(line("1"), id="no uuid")),
+    change(replace(line("1"), id=line("1").id.upper())),
+    change(line("1"), "", "no uuid"),
 ])
 def test_what_no_ledger_can_hold_is_refused_at_once(store: Store, broken: LineChange) -> None:
-    """A new line without event, an unknown state, an event that is no JSON: refused before the transaction."""
+    """A new line without event, an unknown state, an event that is no JSON, a bad id: refused before the writer."""
     with pytest.raises((GatewayError, TypeError)):
         write(store, broken)
     assert [] == store.events()
+
+
+@pytest.mark.parametrize("id", ["", "x", "sixteen letters!", line("1").id.upper(), f"{{{line('1').id}}}", "\0" * 36])
+def test_what_is_no_id_of_a_line_finds_none(store: Store, id: str) -> None:
+    """Whatever a client sends as an id: nothing is found, and nothing breaks."""
+    write(store, change(line("1"), "", line("2").id))
+    assert {} == store.lines([id])
+    assert [] == store.events(id) == store.lines_of_card(id)
+    with pytest.raises(GatewayError) as caught:
+        store.lines_where(after=id)
+    assert Category.NOT_FOUND is caught.value.category
 
 
 def test_a_unit_names_a_line_once(store: Store) -> None:

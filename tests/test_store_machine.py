@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from store_samples import NUMBERS, check_consistent, observation, patient
+from store_samples import NUMBERS, change, check_consistent, line, observation, patient
 
 from gateway.caller import GATEWAY
 from gateway.errors import Category, GatewayError
 from gateway.fhir.resource import tail
 from gateway.store import Store
 from gateway.store.model import Delete, Put, Unit
+from gateway.store.schema import STATES
 
 PATIENTS = st.sampled_from([f"p{n}" for n in range(3)])
 RESULTS = st.sampled_from([f"o{n}" for n in range(2)])
@@ -71,10 +72,11 @@ def _apply(model: dict[tuple[str, str], _Resource], operation: Put | Delete) -> 
 def _machine(store: Store) -> type[RuleBasedStateMachine]:
     class Machine(RuleBasedStateMachine):
         model: dict[tuple[str, str], _Resource]
+        lines: dict[str, list[str]]  # number → states so far
 
         @initialize()
         def empty(self) -> None:
-            self.model = {}
+            self.model, self.lines = {}, {}
             store._writer.submit("call", _clear)
 
         @rule(operations=st.lists(PUTS | DELETES, min_size=1, max_size=4))
@@ -91,6 +93,38 @@ def _machine(store: Store) -> type[RuleBasedStateMachine]:
                 found = error.category
             assert expected == found
 
+        @rule(operations=st.lists(PUTS | DELETES, max_size=2),
+              decided=st.dictionaries(st.sampled_from("12"), st.tuples(
+                  PATIENTS, st.sampled_from(STATES), st.sampled_from([0, 0, 0, -1, 1])), min_size=1))
+        def decide(self, operations: list[Put | Delete], decided: dict[str, tuple[str, str, int]]) -> None:
+            trial = {key: _Resource(list(r.versions), r.as_of) for key, r in self.model.items()}
+            lines = {number: list(states) for number, states in self.lines.items()}
+            changes, refused = [], False
+            for number, (patient_id, state, off) in decided.items():
+                version = max(len(lines.setdefault(number, [])) + off, 0)
+                refused |= version != len(lines[number])
+                lines[number].append(state)
+                changes.append(change(replace(line(number, patient_id), version=version), state))
+            try:
+                for operation in operations:
+                    _apply(trial, operation)
+            except _Refused:
+                refused = True
+            try:
+                store.write(Unit(list(operations), ledger=changes), GATEWAY)
+                assert not refused
+                self.model, self.lines = trial, lines
+            except GatewayError as error:
+                assert refused and Category.CONFLICT is error.category
+
+        @invariant()
+        def lines_are_as_modelled(self) -> None:
+            assert self.lines == {number: [event.kind for event in store.events(line(number).id)]
+                                  for number in self.lines}
+            assert {number: (len(states), states[-1]) for number, states in self.lines.items()} == \
+                {found.number: (found.version, found.state) for found in store.lines_where()}
+            assert sum(map(len, self.lines.values())) == len(store.events())
+
         @invariant()
         def everything_is_as_modelled(self) -> None:
             for (kind, resource_id), held in self.model.items():
@@ -104,12 +138,13 @@ def _machine(store: Store) -> type[RuleBasedStateMachine]:
 
 def _clear(transaction: Any) -> None:
     for table in ("resource", "history", "patient_person", "person_key", "person_change", "idx_resource", "idx_token",
-                  "idx_reference", "idx_date", "idx_string", "idx_quantity"):
+                  "idx_reference", "idx_date", "idx_string", "idx_quantity", "idx_result", "line", "event", "card"):
         transaction.run(f"DELETE FROM {table}")
+    transaction.run("DELETE FROM meta WHERE name = 'ledger'")
 
 
 @pytest.mark.long
 def test_any_sequence_of_units(store: Store) -> None:
-    """Outcomes, versions, history, persons and index rows are those of the model after every unit."""
+    """Outcomes, versions, history, persons, index rows, order lines and events are the model's after every unit."""
     run_state_machine_as_test(_machine(store), settings=settings(
         max_examples=150, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)))

@@ -101,7 +101,7 @@ class Codec:
         """The content of a body; FAULT when it or its dictionary is damaged."""
         try:
             return (self._coders.get(number) or self._coder(number)).decompress(body)
-        except zstandard.ZstdError:
+        except (zstandard.ZstdError, MemoryError):  # the size in a damaged head may be anything
             raise GatewayError(Category.FAULT, "a stored body cannot be decompressed: restore it from a backup",
                                f"dictionary {number}") from None
 

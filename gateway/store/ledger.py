@@ -7,7 +7,6 @@ transaction, under a lock, so that its events are in the order of commits and th
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -79,16 +78,31 @@ def prepare(changes: Iterable[LineChange], codec: Codec) -> list[Prepared]:
             raise GatewayError(Category.INVALID, "an order line has no such state", "line.state")
         if not line.version and not change.events:
             raise GatewayError(Category.INVALID, "a new order line needs the event that made it", "line")
+        if "\0" in line.number + line.item:
+            raise GatewayError(Category.INVALID, "an order's number holds no NUL", "line.number")
         content = orjson.dumps(line.body)
         orjson.dumps(change.events)  # what is not JSON fails here, and not in the transaction of others
         number, body = codec.compress("line", content)
         patient = line.body.get("patient") or ""
-        prepared.append(Prepared(change, uuid.UUID(line.id).bytes, _STATE[line.state],
+        prepared.append(Prepared(change, _packed(line.id), _STATE[line.state],
                                  types.pack(patient) if patient else b"", number, body, digest_of(line, content),
-                                 tuple(uuid.UUID(card).bytes for card in change.cards)))
+                                 tuple(map(_packed, change.cards))))
     if len({one.id for one in prepared}) < len(prepared):
         raise GatewayError(Category.INVALID, "an order line changes once in a unit", "line")
     return prepared
+
+
+def _packed(id: str) -> bytes:
+    """The 16 bytes of a canonical UUID; INVALID for any other text."""
+    key = types.pack(id)
+    if len(key) != 16:
+        raise GatewayError(Category.INVALID, "an order line or card is named by a UUID in lower case", "line.id")
+    return key
+
+
+def name_of(id: bytes) -> str:
+    """The inverse."""
+    return types.id_of(b"\0" + bytes(id))
 
 
 def digest_of(line: Line, body: bytes) -> str:
@@ -238,7 +252,7 @@ class Lines:
 
     def by_id(self, reader: Reader, ids: Iterable[str]) -> dict[str, Line]:
         """Those that are there."""
-        keys = [uuid.UUID(id).bytes for id in dict.fromkeys(ids)]
+        keys = [key for id in dict.fromkeys(ids) if len(key := types.pack(id)) == 16]
         return {line.id: line for row in reader.among(_READ + "id IN ?*", keys) for line in (self._line(row),)}
 
     def of_person(self, reader: Reader, person: int, item: str | None, since: int) -> list[Line]:
@@ -250,14 +264,14 @@ class Lines:
     def of_card(self, reader: Reader, card: str) -> list[Line]:
         """In the order in which they were made."""
         return [self._line(row) for row in reader.all(
-            f"{_READ}pk IN (SELECT line FROM card WHERE uuid = ?) ORDER BY pk", (uuid.UUID(card).bytes,))]
+            f"{_READ}pk IN (SELECT line FROM card WHERE uuid = ?) ORDER BY pk", (types.pack(card),))]
 
     def where(self, reader: Reader, institution: int | None, state: str | None, since: int, until: int | None,
               limit: int, after: str | None) -> list[Line]:
         """Newest first; ``until`` is excluded; ``after``: the id of the last line seen."""
         created, pk = until if until is not None else 1 << 62, 0
         if after is not None:
-            row = reader.one("SELECT created, pk FROM line WHERE id = ?", (uuid.UUID(after).bytes,))
+            row = reader.one("SELECT created, pk FROM line WHERE id = ?", (types.pack(after),))
             if row is None:
                 raise GatewayError(Category.NOT_FOUND, "there is no such order line to go on after", "after")
             created, pk = row
@@ -277,17 +291,17 @@ class Lines:
     def events(self, reader: Reader, line: str | None, after: int, limit: int) -> list[LedgerEvent]:
         """By number."""
         only, values = ("", (after, limit)) if line is None else \
-            ("AND e.line = (SELECT pk FROM line WHERE id = ?) ", (after, uuid.UUID(line).bytes, limit))
+            ("AND e.line = (SELECT pk FROM line WHERE id = ?) ", (after, types.pack(line), limit))
         found = reader.all("SELECT e.seq, e.at, l.id, e.kind, e.dict, e.text, e.hash FROM event e "
                            f"LEFT JOIN line l ON l.pk = e.line WHERE e.seq > ? {only}ORDER BY e.seq LIMIT ?",
                            values)
-        return [LedgerEvent(seq, at, str(uuid.UUID(bytes=bytes(id))) if id else "", kind,
+        return [LedgerEvent(seq, at, name_of(id) if id else "", kind,
                             self._codec.decompress(number, bytes(text)).decode(), bytes(digest))
                 for seq, at, id, kind, number, text, digest in found]
 
     def _line(self, row: Sequence[Any]) -> Line:
         _, id, institution, number, person, item, state, version, created, updated, dictionary, body = row
-        return Line(str(uuid.UUID(bytes=bytes(id))), self._slug(institution), number, person, item,
+        return Line(name_of(id), self._slug(institution), number, person, item,
                     schema.STATES[state], version, created, updated,
                     orjson.loads(self._codec.decompress(dictionary, bytes(body))))
 

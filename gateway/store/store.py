@@ -376,7 +376,7 @@ class Store:
                     until: int | None = None, limit: int = 100, after: str | None = None) -> list[Line]:
         """Order lines made from ``since`` to before ``until``, newest first; ``after``: id of the last one seen."""
         number = None if institution is None else self._number(institution)
-        with self._database.read() as reader:
+        with self._database.reading(), self._database.read() as reader:  # a page of each state, of one moment
             return self._lines.where(reader, number, state, since, until, limit, after)
 
     def events(self, line: str | None = None, after: int = 0, limit: int = 1000) -> list[LedgerEvent]:

@@ -6,7 +6,6 @@ chain anew to its end can write ``meta`` too: against that helps a head that was
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any
@@ -170,7 +169,7 @@ class Verification:
 
 def _name(id: bytes | None) -> str:
     """A line's id as text; of one that was put in by hand what there is."""
-    return "" if id is None else str(uuid.UUID(bytes=bytes(id))) if len(id) == 16 else bytes(id).hex()
+    return "" if id is None else ledger.name_of(id) if len(id) == 16 else bytes(id).hex()
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
