@@ -185,8 +185,8 @@ def test_a_panel_in_part(client: FlaskClient, store: Store) -> None:
     ordered = [one["resource"] | {"id": f"c{n}"} for n, one in enumerate(made)]
     assert cards(client, call("order-sign", *ordered)) == []
     [line] = [one["line"] for one in card["extension"][LINES]]
-    for entry in (overridden(card), accepted(card, 0)):
-        assert told(feedback(client, entry))[0]["status"] == "taken"
+    open_report(client, line)
+    assert told(feedback(client, accepted(card, 0)))[0]["status"] == "taken"
     assert state(store, line) == "recognised"
 
 
@@ -507,19 +507,20 @@ def test_a_reason_refuses_every_line(client: FlaskClient, store: Store, card: Bo
 
 
 def test_a_reason_that_is_not_ours_decides_nothing(client: FlaskClient, store: Store, card: Body) -> None:
-    """A code that the region lacks is refused; one of another system, or a comment alone, was seen and no more."""
+    """A code that the region lacks is refused; one of another system, or a comment alone, records nothing."""
     assert told(feedback(client, overridden(card, "R77")))[0]["status"] == "refused"
     [account] = told(feedback(client, overridden(card, "R1", system="https://his.example/reasons")))
     assert account["status"] == "partly" and account["lines"][-1]["error"] == "unsupported"
     comment = {"card": card["uuid"], "outcome": "overridden", "overrideReason": {"userComment": "later"}}
     assert told(feedback(client, comment))[0]["status"] == "taken"
-    assert {state(store, line) for line in lines_of(card)} == {"viewed"}
+    assert {state(store, line) for line in lines_of(card)} == {"reminded"}
 
 
 def test_silence_is_no_decision(client: FlaskClient, store: Store, card: Body) -> None:
-    """Overridden without a reason: seen."""
+    """Overridden without a reason: nothing is recorded, and whoever accepts afterwards still has to open the report."""
     assert told(feedback(client, overridden(card)))[0]["status"] == "taken"
-    assert {state(store, line) for line in lines_of(card)} == {"viewed"}
+    assert {state(store, line) for line in lines_of(card)} == {"reminded"}
+    assert told(feedback(client, accepted(card, 0)))[0]["status"] == "refused"
 
 
 def test_feedback_again_is_the_same_feedback(client: FlaskClient, store: Store, card: Body) -> None:

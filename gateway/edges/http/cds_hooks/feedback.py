@@ -113,7 +113,8 @@ class Feedback:
         decided = [line for line in lines if line.body.get("verdict") != Kind.ADVISORY]
         if entry.reason and entry.system == REASONS and decided:
             return [self._act("not_recognise", line, entry, by) for line in decided]
-        told = [self._act("view", line, entry, by) for line in lines]
+        # Silence is no decision, and a card is not the report: nothing was opened, nothing is recorded.
+        told: list[dict[str, Any]] = [{"line": line.id, "state": line.state, "changed": False} for line in lines]
         if entry.reason and entry.system != REASONS:
             told.append({"error": "unsupported", "message": "a reason of another code system decides nothing; send one "
                                                             "of the card's overrideReasons"})
