@@ -182,10 +182,13 @@ def test_feedback(client: FlaskClient) -> None:
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     reason = {name: value for name, value in card["overrideReasons"][0].items() if name != "display"}
     for entry, states in (
-            ({"outcome": "overridden"}, ["viewed", "viewed"]),
+            ({"outcome": "overridden"}, ["reminded", "reminded"]),
             ({"outcome": "accepted", "acceptedSuggestions": [{"id": card["suggestions"][0]["uuid"]}]}, ["recognised"]),
             ({"outcome": "overridden", "overrideReason": {"reason": reason, "userComment": "Seen at the bedside."}},
              [None, "not_recognised"])):
+        if "acceptedSuggestions" in entry:  # "must_view": the report was opened
+            opened = {"action": "view", "line": card["suggestions"][0]["uuid"], "doctor": "dr-li"}
+            assert client.post("/recognition/decisions", json=opened).status_code == 200
         answer = client.post("/cds-services/recognition/feedback", json={"feedback": [
             {"card": card["uuid"], "outcomeTimestamp": stamp} | entry]})
         assert answer.status_code == 200
@@ -208,7 +211,7 @@ def test_a_browser_may_call(client: FlaskClient) -> None:
 def test_the_manuals_example_works(tmp_path: Path) -> None:
     """The request that gateway/edges/README.md shows is answered with a warning, where the patient had that CT."""
     manual = (Path(__file__).parents[1] / "gateway" / "edges" / "README.md").read_text(encoding="utf-8")
-    [(path, body)] = re.findall(r"curl -s 'http://127.0.0.1:8080(/cds-services[^']*)'.* -d '(.*?)'\n```", manual, re.S)
+    [(path, body)] = re.findall(r"curl -s 'http://127.0.0.1:8080(/cds-services[^']*)'.*? -d '(.*?)'\n```", manual, re.S)
     settings = Settings(data=tmp_path, demo=True)
     store = open_store(settings, migrate=True)
     try:
