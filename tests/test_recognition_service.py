@@ -278,6 +278,16 @@ def test_an_order_that_we_hold_is_revoked_in_place(world: World) -> None:
     assert world.resource("ServiceRequest", id)["status"] == "on-hold"
 
 
+def test_another_hospitals_order_is_not_touched(world: World) -> None:
+    """Whatever id the client gives to its draft."""
+    world.write([{"resourceType": "ServiceRequest", "id": "theirs", "status": "active", "intent": "order",
+                  "code": {"text": "WBC"}, "subject": {"reference": f"Patient/{world.anna}"}}], A)
+    [checked] = world.sign(replace(world.order("1"), reference="ServiceRequest/theirs"))
+    world.act("view", checked.line)
+    world.act("recognise", checked.line)
+    assert world.resource("ServiceRequest", "theirs")["status"] == "active"
+
+
 def test_a_completed_order_is_not_revoked(world: World) -> None:
     """What is done stays done."""
     source = world.recognition.source(B)
