@@ -128,13 +128,16 @@ def _month(sql: str, values: tuple[int, ...], transaction: Transaction) -> None:
 
 
 def questions(year: Year) -> Iterator[tuple[str, str]]:
-    """Every question that can be asked: over the year, and over a range that cuts months at both ends."""
+    """Every question that can be asked: over the year, and over a range that cuts months at both ends; the largest in
+    the other formats too."""
     for start, end in ((f"{YEAR}-01-01", f"{YEAR}-12-31"), (f"{YEAR}-01-15", f"{YEAR}-12-17")):
         for institution in ("", year.slugs[0]):
             for by in ("hospital", "department", "doctor", "item", "day", "month", "reason", "issuer"):
                 if institution or by not in ("department", "doctor"):
                     yield f"{by}{' of one hospital' if institution else ''}", \
                         f"/recognition/figures?by={by}&from={start}&to={end}&institution={institution}"
+    for shape in ("csv", "fhir"):
+        yield f"item, {shape}", f"/recognition/figures?by=item&from={YEAR}&to={YEAR}&format={shape}"
 
 
 def ask(settings: Settings, store: Store, year: Year, rounds: int = 3) -> list[tuple[str, float, int]]:

@@ -77,8 +77,7 @@ def test_json_has_its_range_total_rates_and_index(demo: FlaskClient) -> None:
     ("", "application/fhir+json", "application/fhir+json; charset=utf-8"),
     ("&format=csv", "application/json", "text/csv; charset=utf-8; header=present"),
     ("&format=fhir", "", "application/fhir+json; charset=utf-8"),
-    ("", "text/html,application/xhtml+xml,*/*;q=0.8", "application/json"),
-    ("&format=xml", "", "application/fhir+xml; charset=utf-8")])
+    ("", "text/html,application/xhtml+xml,*/*;q=0.8", "application/json")])
 def test_the_format_is_the_parameters_then_accepts(demo: FlaskClient, query: str, accept: str,
                                                    content_type: str) -> None:
     """``format`` wins; a browser gets JSON."""

@@ -23,7 +23,7 @@ from gateway.config import Settings
 from gateway.edges.http.exchange import Request, Response, current
 from gateway.edges.http.texts import LANGUAGES, language_of
 from gateway.errors import Category, GatewayError
-from gateway.fhir import json, xml
+from gateway.fhir import json
 from gateway.recognition.figures import Counting
 from gateway.recognition.measure import days_of, measure, measure_report, to_csv, to_json
 from gateway.recognition.report import Question, Report, answer
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 PATH = "/recognition/figures"
 _PARAMETERS = ("by", "institution", "from", "to", "format", "language")
-_JSON, _CSV, _FHIR, _FHIR_XML = "application/json", "text/csv", "application/fhir+json", "application/fhir+xml"
-_SHORT = {"json": _JSON, "csv": _CSV, "fhir": _FHIR, "xml": _FHIR_XML}
-_ANY = {"*/*": _JSON, "application/*": _JSON, "text/html": _JSON, "text/*": _CSV, "application/xml": _FHIR_XML}
+_JSON, _CSV, _FHIR = "application/json", "text/csv", "application/fhir+json"
+_SHORT = {"json": _JSON, "csv": _CSV, "fhir": _FHIR}
+_ANY = {"*/*": _JSON, "application/*": _JSON, "text/html": _JSON, "text/*": _CSV}
 
 
 def install(app: flask.Flask, settings: Settings, store: Store, rules: Callable[[], RuleSet]) -> Figures:
@@ -108,16 +108,14 @@ class _Views:
             name = f"figures-{question.by}-{question.first}-{question.last}.csv"
             response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
             return response
-        resource = measure_report(report)
-        body = xml.to_xml(resource) if wanted == _FHIR_XML else json.dumps(resource)
-        return Response([body], content_type=f"{wanted}; charset=utf-8")
+        return Response([json.dumps(measure_report(report))], content_type=f"{wanted}; charset=utf-8")
 
 
 def media_type(accept: str, format_parameter: str = "") -> str:
     """How to answer: ``format`` wins over Accept; UNSUPPORTED (406) where nothing of it is ours."""
     if format_parameter:
         if format_parameter not in _SHORT:
-            raise _bad("format must be json, csv, fhir or xml", "format")
+            raise _bad("format must be json, csv or fhir", "format")
         return _SHORT[format_parameter]
     if not accept.strip():
         return _JSON
