@@ -300,6 +300,17 @@ def test_a_colleague_was_first(station: Station) -> None:
     assert station.heard("huren-decided")[0]["action"] == "revoke"
 
 
+def test_a_bill_was_first(station: Station) -> None:
+    """A conflict that is no colleague's is told in the gateway's own words, and nothing is called decided."""
+    station.open(lab(billed=True)).sign()
+    station.fake.refuse["recognise"] = (409, "this order line is billed; cancel the bill first")
+    station.click("[data-do=open]")
+    station.click("[data-do=recognise]")
+    station.shown("[role=alert]")
+    assert "cancel the bill first" in station.text("[role=alert]") and "already billed" in station.text("header")
+    assert "colleague" not in station.text() and station.find("[data-do=recognise]")
+
+
 def test_revoke(station: Station) -> None:
     """From the note of a decision one opens it again and revokes it; then both ways are open again."""
     station.open(lab()).sign()
@@ -315,7 +326,7 @@ def test_revoke(station: Station) -> None:
 
 
 def test_the_gateway_goes_away_in_between(station: Station) -> None:
-    """Never a false "done": it says that nothing was recorded; the retry is the same action, done once."""
+    """Never a false "done": it says that nothing is confirmed; the retry is the same action, done once."""
     station.open(lab()).sign()
     station.click("[data-do=open]")
     station.shown("[data-do=recognise]")
@@ -323,7 +334,7 @@ def test_the_gateway_goes_away_in_between(station: Station) -> None:
     station.fake.broken.add("/recognition")
     station.click("[data-do=recognise]")
     station.shown("[data-do=retry]")
-    assert "nothing was recorded" in station.text("[role=alert]") and station.heard("huren-decided") == []
+    assert "not confirmed" in station.text("[role=alert]") and station.heard("huren-decided") == []
     assert station.find("dialog[open]") and station.focus() == "retry"
     station.click("[data-do=retry]")
     station.shown("[data-do=retry]")
@@ -331,6 +342,20 @@ def test_the_gateway_goes_away_in_between(station: Station) -> None:
     station.click("[data-do=retry]")
     station.gone("dialog[open]")
     assert len(station.taken("recognise")) == 1 and station.fake.lines["L1"]["state"] == "recognised"
+
+
+def test_an_answer_is_lost(station: Station) -> None:
+    """It was recorded and the answer cut off: nothing is said to be done or undone, and the retry finds it."""
+    station.open(lab()).sign()
+    station.click("[data-do=open]")
+    until(lambda: station.taken("view"))
+    station.fake.deaf = 2  # the browser itself asks once more where a kept connection ends
+    station.click("[data-do=recognise]")
+    station.shown("[data-do=retry]")
+    assert "not confirmed" in station.text("[role=alert]") and station.fake.lines["L1"]["state"] == "recognised"
+    station.click("[data-do=retry]")
+    station.gone("dialog[open]")
+    assert len(station.taken("recognise")) == 1 and len(station.heard("huren-decided")) == 1
 
 
 def test_the_gateway_is_away_at_signing(station: Station) -> None:

@@ -87,6 +87,7 @@ class Fake:
     broken: set[str] = field(default_factory=set)  # beginnings of paths whose connection is cut
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)  # action → status and sentence
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    deaf: int = 0  # decisions that are done and whose answer is cut off
     requests: list[dict[str, Any]] = field(default_factory=list)  # CDS Hooks requests
     page: str = ""
     port: int = 0
@@ -203,7 +204,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"cards": [{"summary": "s", "indicator": "warning", "source": {"label": "Huren"},
                                         "extension": {LINES: lines}}] if lines else []})
         else:
-            self._json(*self.fake.decide(body))
+            done = self.fake.decide(body)
+            if self.fake.deaf:
+                self.fake.deaf -= 1
+                self.close_connection = True
+                self.connection.close()
+                return
+            self._json(*done)
 
 
 @contextlib.contextmanager

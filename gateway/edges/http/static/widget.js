@@ -4,7 +4,7 @@ const TEXTS = {
   open: ["查看并决定", "View and decide"], later: ["稍后", "Later"], close: ["关闭", "Close"], retry: ["重试", "Try again"],
   quiet: ["{} 项外院结果可供参考", "{} results elsewhere to consider"], order: ["本次医嘱", "Your order"],
   result: ["外院结果", "The earlier result"], recognise: ["互认此结果", "Recognise"], refuse: ["不互认…", "Do not recognise…"],
-  revoke: ["撤销决定", "Revoke"], next: ["下一项", "Next order"], loading: ["正在打开报告…", "Opening the report…"],
+  revoke: ["撤销决定", "Revoke"], loading: ["正在打开报告…", "Opening the report…"],
   sending: ["正在记录…", "Recording…"], of: ["第 {} 项，共 {} 项", "{} of {}"],
   code: ["院内编码", "Local code"], number: ["医嘱号", "Order number"], doctor: ["医生", "Doctor"], dept: ["科室", "Department"],
   item: ["项目", "Item"], value: ["结果", "Value"], range: ["参考范围", "Reference"], trend: ["趋势", "Trend"],
@@ -13,14 +13,14 @@ const TEXTS = {
   missing: ["仍需检查", "Still to do"], advisory: ["仅供参考", "For information"], blocking: ["此项须先作出决定", "A decision is needed before you go on"],
   why: ["为什么不互认？", "Why not?"], told: ["已向患者说明重复检查的理由", "The patient was told why it is repeated"],
   tellFirst: ["请先确认已向患者说明", "Confirm first that the patient was told"], suggested: ["建议", "suggested"],
-  text: ["请说明理由", "Say why"], confirm: ["确认不互认", "Confirm"], back: ["返回", "Back"],
+  text: ["请说明理由", "Say why"], confirm: ["确认不互认", "Confirm"],
   recognised: ["已互认，此医嘱不可收费", "Recognised: this order cannot be billed"],
   not_recognised: ["已记录不互认，可以检查", "Not recognised: the order may go on"], revoked: ["决定已撤销", "The decision was revoked"],
   decided: ["已由 {} 决定", "Decided by {}"], conflict: ["同事已先作出决定；您的操作没有记录", "A colleague decided first; nothing of yours was recorded"],
-  network: ["网络不通，尚未记录", "The gateway cannot be reached; nothing was recorded"], id: ["决定编号", "Decision"],
+  network: ["网关没有应答，未确认已记录，请重试", "No answer from the gateway: not confirmed, try again"], id: ["决定编号", "Decision"],
   offline: ["暂时无法核对外院结果，医嘱不受影响", "Results elsewhere cannot be checked now; your order is not held up"],
   failed: ["没有成功：{}", "Not done: {}"], login: ["登录已失效，请重新打开工作站", "The session has ended; sign in to the workstation again"],
-  billed: ["此医嘱已收费", "This order is already billed"], covers: ["对应本次医嘱", "covers your order"], rest: ["报告其他项目（{}）", "Rest of the report ({})"],
+  billed: ["此医嘱已收费", "This order is already billed"], rest: ["报告其他项目（{}）", "Rest of the report ({})"],
   high: ["偏高", "high"], low: ["偏低", "low"], abnormal: ["异常", "abnormal"], critical: ["危急", "critical"],
   "critical-high": ["危急高", "critically high"], "critical-low": ["危急低", "critically low"],
   FLAG_CRITICAL: ["含危急值", "critical value"], FLAG_HAEMOLYSIS: ["标本溶血", "haemolysed specimen"],
@@ -52,9 +52,9 @@ header p { margin:2px 0 0; color:var(--soft); } .x { border:0; font-size:1.25em;
 .sides { display:grid; grid-template-columns:minmax(190px,1fr) minmax(0,3.2fr); overflow:auto; flex:1; min-height:0; } .sides > * { padding:16px 20px; min-width:0; } .mine { background:var(--paper); border-right:1px solid var(--line); }
 dl { margin:8px 0 0; } dt { color:var(--soft); font-size:.85em; } dd { margin:0 0 6px; overflow-wrap:anywhere; }
 article + article { border-top:1px solid var(--line); margin-top:16px; padding-top:16px; }
-table { width:100%; border-collapse:collapse; margin:6px 0; } th { text-align:left; font-weight:400; color:var(--soft); font-size:.85em; } th, td { padding:5px 10px 5px 0; border-bottom:1px solid var(--line); vertical-align:middle; } td:first-child { overflow-wrap:anywhere; }
+table { width:100%; border-collapse:collapse; margin:6px 0; } th { text-align:left; font-weight:400; color:var(--soft); font-size:.85em; } th, td { padding:5px 10px 5px 0; border-bottom:1px solid var(--line); vertical-align:middle; } td:first-child { overflow-wrap:break-word; }
 .n { text-align:right; white-space:nowrap; font-variant-numeric:tabular-nums; } .f { margin-right:8px; font-size:.875em; font-weight:600; color:var(--high); } .f.down { color:var(--low); } tr.hit td:first-child { box-shadow:inset 3px 0 var(--accent); padding-left:10px; }
-svg { width:72px; height:22px; vertical-align:middle; overflow:visible; } polyline { fill:none; stroke:var(--accent); stroke-width:1.6; } circle { fill:var(--accent); } .t { font-size:.8em; color:var(--soft); white-space:nowrap; }
+svg { width:72px; height:22px; vertical-align:middle; overflow:visible; } polyline { fill:none; stroke:var(--accent); stroke-width:1.6; } circle { fill:var(--accent); } .t { font-size:.8em; color:var(--soft); }
 .text { white-space:pre-line; overflow-wrap:anywhere; margin:8px 0; } .text b { display:block; color:var(--soft); font-weight:500; font-size:.875em; }
 .thumbs { display:flex; flex-wrap:wrap; gap:8px; align-items:center; margin:8px 0; } canvas { width:92px; height:92px; object-fit:contain; background:#000; border-radius:8px; display:block; } 
 summary { cursor:pointer; color:var(--accent); padding:6px 0; }
@@ -228,7 +228,7 @@ class HurenRecognition extends HTMLElement {
     this.#draw();
     if (!this.#box.open) this.#box.showModal();
     try {
-      const detail = await this.#call("GET", this.#path(line));
+      const detail = await this.#load(line);
       if (run !== this.#run) return;
       this.#detail = detail;
       this.#stage.busy = "";
@@ -249,6 +249,7 @@ class HurenRecognition extends HTMLElement {
   #send(action, id, more) {
     return this.#call("POST", "/recognition/decisions", { action, line: this.#detail.line, doctor: this.#my("doctor"), key: id, via: "widget", ...more });
   }
+  async #load(line) { return { reports: [], codes: [], reasons: [], ...await this.#call("GET", this.#path(line)) }; }
   #my(name) { return this.getAttribute(name) || undefined; }
   #path(line) { return `/recognition/lines/${encodeURIComponent(line)}`; }
 
@@ -264,7 +265,7 @@ class HurenRecognition extends HTMLElement {
       this.#done(action, done, extra);
     } catch (problem) {
       stage.busy = "";
-      if (problem.status === 409) return this.#conflict();
+      if (problem.status === 409) return this.#conflict(problem);
       this.#fail(problem, () => this.#act(action, extra));
     }
   }
@@ -283,15 +284,16 @@ class HurenRecognition extends HTMLElement {
     this.#say.textContent = this.#note.text;
     if (this.#at + 1 < this.#queue.length) { this.#at++; this.#show(); } else { this.#detail = { ...detail, state: done.state }; this.#box.close(); }
   }
-  async #conflict() {
+  async #conflict(problem) {
     const mine = this.#detail.line, run = this.#run;
     try {
-      const detail = await this.#call("GET", this.#path(mine));
+      const detail = await this.#load(mine);
       if (run !== this.#run) return;
       this.#detail = detail;
-      this.#stage = { key: key(), bad: this.#t("conflict"), viewed: true };
-      if (!PENDING.includes(detail.state)) this.#lines.delete(mine);
-    } catch { this.#stage.bad = this.#t("conflict"); }
+      const open = PENDING.includes(detail.state);
+      this.#stage = { key: key(), bad: open ? this.#why(problem) : this.#t("conflict"), viewed: true };
+      if (!open) this.#lines.delete(mine);
+    } catch { this.#stage.bad = this.#why(problem); }
     this.#tell("huren-conflict", { line: mine, state: this.#detail.state });
     this.#draw("[data-do=revoke]");
   }
@@ -335,18 +337,18 @@ class HurenRecognition extends HTMLElement {
   }
 
   #draw(focus) {
-    const t = this.#t, d = this.#detail, s = this.#stage, pending = d && PENDING.includes(d.state), first = d?.reports?.[0];
+    const t = this.#t, d = this.#detail, s = this.#stage, pending = d && PENDING.includes(d.state), first = d?.reports[0];
     const old = this.#box.querySelector(".sides"), top = old?.scrollTop || 0, held = this.#root.activeElement?.dataset?.do;
     const sides = d && (s.sides?.of === d && s.sides.lang === this.#lang ? s.sides.node : h("div", { class: "sides", tabindex: "0", role: "group", "aria-label": t("result") }, this.#mine(d),
-      h("section", { "aria-label": t("result") }, h("h3", {}, t("result")), (d.reports || []).map(r => this.#report(r, d)))));
+      h("section", {}, h("h3", {}, t("result")), d.reports.map(r => this.#report(r, d)))));
     if (d) s.sides = { of: d, lang: this.#lang, node: sides };
     this.#box.setAttribute("lang", this.#lang === "zh" ? "zh-CN" : "en");
     this.#box.setAttribute("aria-busy", !!s.busy);
     this.#x.setAttribute("aria-label", t("close"));
     this.#box.replaceChildren(...[
       h("header", {}, h("div", {}, h("h2", { id: "title" }, d ? this.#name(d.order) : t("reminder")), d && first && h("p", {}, [this.#where(first), this.#ago(first.time)].filter(Boolean).join(" · ")),
-        d && d.verdict !== "RECOGNISABLE" && h("span", { class: "tag" }, d.verdict === "PARTIAL" ? t("missing") : t("advisory")), d && [...new Set([...(d.codes || []), ...(d.reports || []).flatMap(r => r.flags || [])])].filter(c => c.startsWith("FLAG_")).map(c => h("span", { class: "tag" }, t(c))),
-        this.#held && h("span", { class: "tag" }, t("blocking"))),
+        d && d.verdict !== "RECOGNISABLE" && h("span", { class: "tag" }, t(d.verdict === "PARTIAL" ? "missing" : "advisory")), d && [...new Set([...d.codes, ...d.reports.flatMap(r => r.flags || [])])].filter(c => c.startsWith("FLAG_")).map(c => h("span", { class: "tag" }, t(c))),
+        d?.billed && h("span", { class: "tag" }, t("billed")), this.#held && h("span", { class: "tag" }, t("blocking"))),
         this.#queue.length > 1 && h("small", {}, t("of", this.#at + 1, this.#queue.length)),
         !this.#held && this.#x),
       d ? sides : h("p", { class: "banner" }, s.busy ? t("loading") : ""),
@@ -361,19 +363,19 @@ class HurenRecognition extends HTMLElement {
     if (this.#box.open) (target || this.#box).focus({ preventScroll: true });
   }
   #decision(d) {
-    const t = this.#t, x = d.decision || {}, reason = (d.reasons || []).find(r => r.code === x.reason);
-    return h("div", { class: "banner ok", role: "status" }, h("div", {}, h("b", {}, t(d.state)), h("br"), [x.doctor && t("decided", x.doctor), day(x.at), reason && this.#of(reason, "text"), x.text].filter(Boolean).join(" · "), x.id && h("div", {}, h("small", {}, `${t("id")} `, h("code", {}, x.id))), d.billed && h("div", {}, t("billed"))),
+    const t = this.#t, x = d.decision || {}, reason = d.reasons.find(r => r.code === x.reason);
+    return h("div", { class: "banner ok", role: "status" }, h("div", {}, h("b", {}, t(d.state)), h("br"), [x.doctor && t("decided", x.doctor), day(x.at), reason && this.#of(reason, "text"), x.text].filter(Boolean).join(" · "), x.id && h("div", {}, h("small", {}, `${t("id")} `, h("code", {}, x.id))), ),
       button("revoke", t(this.#stage.busy || "revoke"), () => this.#act("revoke", { decision: x.id }), { disabled: !!this.#stage.busy }));
   }
   #reasons(d) {
     const t = this.#t, s = this.#stage, told = h("input", { type: "checkbox", checked: s.told, onchange: e => { s.told = e.target.checked; } });
-    const list = [...(d.reasons || [])].sort((a, b) => (b.code === d.preselected) - (a.code === d.preselected));
+    const list = [...d.reasons].sort((a, b) => (b.code === d.preselected) - (a.code === d.preselected));
     const send = (reason, text) => {
       if (d.explained && !told.checked) { s.bad = t("tellFirst"); this.#draw(".told input"); return; }
       this.#act("not_recognise", { reason: reason.code, text: text || undefined, explained: told.checked });
     };
     return h("section", { class: "why", "aria-label": t("why") }, h("h3", {}, t("why")), h("label", { class: "told" }, told, t("told")), h("ul", {}, list.map(r => {
-      const wide = s.reason === r.code && r.needs_text, field = wide && h("textarea", { rows: "1", "aria-label": t("text"), placeholder: t("text"), maxlength: "500", oninput: e => { s.text = e.target.value; } });
+      const wide = r.needs_text && s.reason === r.code, field = wide && h("textarea", { rows: "1", "aria-label": t("text"), placeholder: t("text"), maxlength: "500", oninput: e => { s.text = e.target.value; } });
       if (field) field.value = s.text || "";
       return h("li", {}, h("button", { "data-reason": r.code, class: r.code === d.preselected && "first", disabled: !!s.busy, "aria-expanded": r.needs_text ? String(!!wide) : null,
         onclick: () => { if (!r.needs_text) return send(r); s.reason = r.code; this.#draw("textarea"); } }, this.#of(r, "text"), r.code === d.preselected && h("small", {}, ` (${t("suggested")})`)),
