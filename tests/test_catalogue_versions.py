@@ -240,6 +240,46 @@ def test_many_threads_ask_while_a_version_comes(store: Store) -> None:
     assert wrong == [] and seen == {(shipped().version, 427), ("443", 443)}
 
 
+def test_nobody_is_answered_before_the_first_reading(store: Store) -> None:
+    """Threads that ask a new process at once wait for what holds, and do not judge by the shipped version."""
+    load(store, second(date(2026, 11, 22)))
+    book, answers = Rulebook(store=store), []
+    start = threading.Barrier(8)
+
+    def ask() -> None:
+        start.wait()
+        answers.append(book.at(NOW).version)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == ["443"] * 8
+
+
+class Failing:
+    """A store that cannot be read."""
+
+    def newest(self, resource_type: str) -> int:
+        raise GatewayError(Category.BUSY, "the database cannot be read for now; try again")
+
+
+def test_an_unread_store_is_busy_and_a_read_one_still_holds(store: Store) -> None:
+    """Before anything is known nothing is guessed; afterwards what is known is good for the time of a fault."""
+    failing: Any = Failing()
+    book = Rulebook(store=failing)
+    for _ in range(2):
+        with pytest.raises(GatewayError) as caught:
+            book.at(NOW)
+        assert caught.value.category is Category.BUSY
+    book._store = store
+    load(store, second(date(2026, 11, 22)))
+    assert book.at(NOW).version == "443"
+    book._store, book._next = failing, 0.0
+    assert book.at(NOW).version == "443"
+
+
 # ---------------------------------------------------------------------------------------------------- hospitals
 
 def hospital(slug: str, quality: tuple[str, ...], region: str = "330100", level: int = 2) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from gateway.errors import GatewayError
@@ -202,7 +203,8 @@ def read_tables(files: Mapping[str, bytes], faults: Faults) -> Given:
     for name, make in _MAKERS.items():
         if name in files:
             lines = _lines(name, files[name], faults)
-            given.rows[name] = [line.cells for line in lines]
+            if name in (ITEMS, PANELS, EDGES):
+                given.rows[name] = [line.cells for line in lines]
             given.tables[name] = [Placed(line.where, make(line)) for line in lines]
     return given
 
@@ -321,6 +323,7 @@ def _lines(name: str, raw: bytes, faults: Faults) -> list[Line]:
     return found
 
 
+@lru_cache(maxsize=1024)
 def _date(text: str) -> date | None:
     try:
         return date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII) else None

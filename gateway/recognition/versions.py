@@ -188,26 +188,49 @@ class Rulebook:
     # ---------------------------------------------------------------- from the store
 
     def _look(self) -> None:
-        """One thread looks; the others go on with what is known."""
-        if self._store is None:
-            self._next = float("inf")
-            return
-        if self._lock.acquire(blocking=False):
-            try:
-                self._load(self._store)
-            except GatewayError as error:  # the index is being rebuilt, or the disk is full: what is known still holds
-                log.warning("catalogue: the store cannot be read: %s", error.category.value)
-            finally:
-                self._lock.release()
+        """One thread looks, the others go on with what is known; what changed is read beside the requests.
 
-    def _load(self, store: Store) -> None:
+        Only the first reading is waited for, and its BUSY is the asker's: before it, nothing is known. A region's
+        tables may take seconds.
+        """
+        store = self._store
+        if store is None:
+            self._next = float("inf")
+        elif self._lock.acquire(blocking=self._seen < 0):
+            reading = False
+            try:
+                if self._seen < 0:
+                    self._load(store)
+                elif self._changed(store):
+                    threading.Thread(target=self._read_beside, args=(store,), daemon=True, name="catalogue").start()
+                    reading = True
+            except GatewayError as error:
+                if self._seen < 0:
+                    raise
+                _not_read(error)
+            finally:
+                if not reading:
+                    self._lock.release()
+
+    def _read_beside(self, store: Store) -> None:
+        try:
+            self._load(store)
+        except GatewayError as error:
+            _not_read(error)
+        finally:
+            self._lock.release()
+
+    def _changed(self, store: Store) -> bool:
         moment = time.monotonic()
         self._next = moment + POLL_SECONDS
+        return moment >= self._anyway or store.newest("Library") != self._seen
+
+    def _load(self, store: Store) -> None:
         newest = store.newest("Library")
-        if newest == self._seen and moment < self._anyway:
-            return
         self._snapshot = self._made(_stored(store))
-        self._seen, self._anyway = newest, moment + _ANYWAY_SECONDS
+        self._seen = newest
+        self._next = time.monotonic() + POLL_SECONDS
+        self._anyway = time.monotonic() + _ANYWAY_SECONDS
 
     def _made(self, stored: list[_Stored]) -> _Snapshot:
         """A version is read once for each state of its Library and of its base's."""
@@ -235,6 +258,11 @@ class Rulebook:
         return _Snapshot(tuple(start for start, _, _ in order), tuple(by_name[name] for _, _, name in order), by_name)
 
 
+def _not_read(error: GatewayError) -> None:
+    """The database is not there for now: what is known still holds."""
+    log.warning("catalogue: the store cannot be read: %s", error.category.value)
+
+
 class _Key(NamedTuple):
     """What a version was read from: its name, the Library's version in the store, and the same of its base."""
 
@@ -256,7 +284,7 @@ class _Stored(NamedTuple):
 def _stored(store: Store) -> list[_Stored]:
     """Every version of the catalogue in the store."""
     found = []
-    for row in library_rows(store):
+    for row in _libraries(store):
         resource = json.loads(text(row.resource_type, row.id, row.version, row.updated, row.tail))
         if not library.is_catalogue(resource):
             continue
@@ -270,17 +298,15 @@ def _stored(store: Store) -> list[_Stored]:
     return found
 
 
-def library_rows(store: Store) -> list[Row]:
-    """Every Library that is stored and not deleted."""
-    from gateway import search  # a process without HTTP pays its memory only where versions are loaded
-
-    rows: list[Row] = []
-    query = "_count=200"
-    while query:
-        page = search.search(store, GATEWAY, "Library", query)
-        rows += page.rows
-        query = page.next_query or ""
-    return rows
+def _libraries(store: Store) -> list[Row]:
+    """Every Library that is stored and not deleted; read without the search index, which may be being rebuilt."""
+    newest: dict[str, Row] = {}
+    before: tuple[int, int] | None = None
+    while page := store.history("Library", None, GATEWAY, 200, before):
+        for row in page:
+            newest.setdefault(row.id, row)
+        before = (page[-1].updated, page[-1].pk)
+    return [row for row in newest.values() if not row.deleted]
 
 
 def _bases_first(stored: list[_Stored]) -> list[_Stored]:
