@@ -12,8 +12,11 @@ From pure to impure; each file is one idea:
     verdict.py      judge(): the nine steps with their trace                                          pure
     orders.py       ServiceRequest, Encounter, Procedure … → Order                                    pure
     people.py       which person an order is about, and whether demographics conflict
+    checking.py     person, results, reports and images behind a signature's verdicts; reads only
     decision.py     the state machine of an order line: Line + Action → Line + events                 pure
+    billing.py      what a bill for a line is answered                                                pure
     issue.py        DetectedIssue, Provenance, ServiceRequest of a decision                           pure
+    detail.py       what the plug-in shows of a line
     notices.py      a reminder as one sentence, for the answer to a message                           pure
     service.py      Recognition: what the edges and the pipeline call
     figures.py      what a line counts in the figures; rates, index                                   pure

@@ -63,8 +63,7 @@ def catalogue_url(version: str) -> str:
 
 def _step(row: Mapping[str, Any]) -> Resource:
     """A row of the trace: its rule as code, the row itself as text."""
-    return {"code": [{"coding": [{"system": STEPS, "code": str(row["rule"]), "display": str(row["outcome"])}],
-                      "text": json.dumps(dict(row)).decode()}]}
+    return {"code": [{"coding": [{"system": STEPS, "code": str(row["rule"])}], "text": json.dumps(dict(row)).decode()}]}
 
 
 def _kind(line: Line, body: LineBody) -> str:
