@@ -5,8 +5,12 @@ From pure to impure; each file is one idea:
     model.py        the values that everything here speaks of                                        pure
     rules.py        RuleSet: one version of the catalogue (items, coverage, windows, marks …)         pure
     tables.py       RuleSet from its tables; what is refused, with table and line                     pure
-    library.py      RuleSet as FHIR (Library with its tables; CodeSystem, ConceptMap … made of it)    pure
+    consistency.py  whether tables agree with each other and with earlier versions                    pure
+    library.py      a version as a FHIR Library with its tables                                       pure
+    published.py    CodeSystem, ConceptMap, ValueSet, OrganizationAffiliation made of a version       pure
+    difference.py   what differs between two versions; all that one says of an item                   pure
     versions.py     Rulebook: every loaded version, and which one holds at a time; kept fresh from the store
+    loading.py      what may be loaded, changed, taken back, and what is written beside it
     marks.py        the mark on a resource at ingestion                                               pure
     coverage.py     which earlier items cover an ordered one                                          pure
     verdict.py      judge(): the nine steps with their trace                                          pure
