@@ -257,6 +257,19 @@ def test_results_of_a_person_from_all_institutions(store: Store) -> None:
     assert [] == store.results(person + 1000, ["TCH001X"], 0) == store.results(0, ["TCH001X"], 0)
 
 
+@pytest.mark.parametrize("count", [3, 300])
+def test_many_items_find_what_few_find(store: Store, count: int) -> None:
+    """Whether a person's rows are read at once or item by item, the same are found, with few results and with many."""
+    items = [f"T{n:05}X" for n in range(30)]
+    store._call(lambda transaction: transaction.insert("idx_result", [c.name for c in index_schema.idx_result.c], [
+        (items[n % 40] if n % 40 < 30 else f"T9{n}", results.UNKNOWN_TIME if n % 9 == 0 else n * 1000, 0, 3, 0, 0, n,
+         person, 10_000 * person + n, 0) for person in (1, 2) for n in range(count)]))
+    for since in (0, count * 500_000):
+        together = store.results(1, items, since)
+        assert together == [found for item in sorted(items, reverse=True) for found in store.results(1, [item], since)]
+        assert together
+
+
 def test_results_follow_corrections_deletions_and_persons(store: Store) -> None:
     """A new version changes its row, a deletion takes it away, a Patient takes its results along."""
     put(store, patient("p1", NUMBERS[0]))

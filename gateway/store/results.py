@@ -11,13 +11,22 @@ from gateway.store import types
 from gateway.store.database import Reader
 from gateway.store.model import Result
 
-_FIND = ("SELECT item, time, pk, kind, status, institution, flags, side, session FROM idx_result "
-         "WHERE person = ? AND time >= ? AND item IN ?*")
+_ROW = "SELECT item, time, pk, kind, status, institution, flags, side, session FROM idx_result WHERE "
+_FIND = _ROW + "person = ? AND time >= ? AND item IN ?*"
+_ALL = _ROW + "person = ? AND time >= ?"
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM idx_result WHERE person = ? LIMIT ?) AS some"
+#: To look for an item costs as much as to read this many rows: of a person with fewer results all are read at once.
+_ROWS_AN_ITEM = 3
+_FEW_ITEMS = 24
 
 
 def find(reader: Reader, slugs: Callable[[int], str], person: int, items: Iterable[str], since: int) -> list[Result]:
     """Results under these items of ``since`` or later, and those of unknown time; newest first within an item."""
-    found = reader.among(_FIND, dict.fromkeys(items), (person, -(-since // 1000) if since else -UNKNOWN_TIME))
+    wanted, values = dict.fromkeys(items), (person, -(-since // 1000) if since else -UNKNOWN_TIME)
+    if len(wanted) > _FEW_ITEMS and _has_few(reader, person, len(wanted) * _ROWS_AN_ITEM):
+        found = [row for row in reader.all(_ALL, values) if row[0] in wanted]
+    else:
+        found = reader.among(_FIND, wanted, values)
     found.sort(reverse=True)
     if any(row[1] == UNKNOWN_TIME for row in found):
         found.sort(key=lambda row: (row[0], row[1] != UNKNOWN_TIME, row[1], row[2]), reverse=True)
@@ -25,6 +34,11 @@ def find(reader: Reader, slugs: Callable[[int], str], person: int, items: Iterab
     return [make((item, 0 if time == UNKNOWN_TIME else time * 1000, pk, KINDS[kind], STATUSES[status],
                   slug[institution], flags, SIDES[side], session))
             for item, time, pk, kind, status, institution, flags, side, session in found]
+
+
+def _has_few(reader: Reader, person: int, rows: int) -> bool:
+    counted = reader.one(_COUNT, (person, rows))
+    return counted is not None and counted[0] < rows
 
 
 _RESULTS = "SELECT pk, id FROM resource WHERE pk IN ?*"
