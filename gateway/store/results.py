@@ -14,7 +14,7 @@ from gateway.store.model import Result
 _ROW = "SELECT item, time, pk, kind, status, institution, flags, side, session FROM idx_result WHERE "
 _FIND = _ROW + "person = ? AND time >= ? AND item IN ?*"
 _ALL = _ROW + "person = ? AND time >= ?"
-_COUNT = "SELECT count(*) FROM (SELECT 1 FROM idx_result WHERE person = ? LIMIT ?) AS some"
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM idx_result WHERE person = ? LIMIT ?) AS few"
 #: To look for an item costs as much as to read this many rows: of a person with fewer results all are read at once.
 _ROWS_AN_ITEM = 3
 _FEW_ITEMS = 24
