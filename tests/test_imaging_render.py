@@ -204,13 +204,23 @@ def test_compressed_syntaxes() -> None:
     assert (look(out.getvalue()) == want).all()
 
 
-@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless])
-def test_without_a_decoder_the_refusal_says_so(syntax: str) -> None:
-    """JPEG Lossless and JPEG-LS need a decoder that is not ours; where there is none, that is said, not a fault."""
-    if get_decoder(UID(syntax)).is_available:
+def test_jpeg_ls() -> None:
+    """JPEG-LS of 16 bits comes out to the digit."""
+    values = np.arange(-1000, 1048, 2, dtype=np.int16).reshape(32, 32)
+    window = {"WindowCenter": "0", "WindowWidth": "1000"}
+    ds = dcmread(io.BytesIO(part10(values, **window)))
+    ds.compress(JPEGLSLossless)
+    out = io.BytesIO()
+    dcmwrite(out, ds, enforce_file_format=True)
+    assert (look(out.getvalue()) == look(part10(values, **window))).all()
+
+
+def test_without_a_decoder_the_refusal_says_so() -> None:
+    """JPEG Lossless needs a decoder that is not ours; where there is none, that is said, not a fault."""
+    if get_decoder(UID(JPEGLosslessSV1)).is_available:
         pytest.skip("a decoder for it is installed here")
     with pytest.raises(GatewayError) as refused:
-        render(part10(np.zeros((8, 8), np.uint8), syntax, encapsulate([b"\xff\xd8\xff\xd9"])))
+        render(part10(np.zeros((8, 8), np.uint8), JPEGLosslessSV1, encapsulate([b"\xff\xd8\xff\xd9"])))
     assert (refused.value.category, refused.value.where) == (Category.UNSUPPORTED, "(0002,0010)")
 
 

@@ -390,6 +390,17 @@ def test_orders_that_came_another_way(station: Station) -> None:
     station.gone("[data-do=open]")
 
 
+def test_a_session_that_ends_is_told_and_can_be_replaced(station: Station) -> None:
+    """While it looks for reminders: the page hears 401, sets a new session, and the reminder comes."""
+    station.open(lab(), more='patient="p1" poll="0.2"')
+    station.script("""document.addEventListener("huren-failed", event => { window.told = event.detail;
+        document.querySelector("huren-recognition").session = "new"; });
+        document.querySelector("huren-recognition").session = "old";""")
+    station.fake.waiting = ["L1"]
+    station.shown("[data-do=open]")
+    assert station.script("return window.told") == {"what": "refresh", "status": 401}
+
+
 def test_the_session_is_sent_and_need_not_stand_in_the_page(station: Station) -> None:
     """As a property: every call carries it, the document does not, and the viewer gets it in the fragment."""
     station.open(exam())

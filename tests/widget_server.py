@@ -175,6 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if path == "/recognition/widget.js":
             self._answer(200, squeezed(), "text/javascript")
+        elif path == "/recognition/reminders" and "old" in self.headers.get("Authorization", ""):
+            self._json(401, {"resourceType": "OperationOutcome", "issue": [{"diagnostics": "the session is over"}]})
         elif path == "/recognition/reminders":
             self._json(200, {"reminders": [self.fake.reminder(line) for line in self.fake.waiting]})
         elif path.endswith("/images"):

@@ -151,7 +151,7 @@ async function load(again) {
     main.className = state.series.length ? "" : "plain";
     main.replaceChildren(report(detail), ...(state.series.length ? [stage()] : problem ? [h("p", { class: "soft", role: "alert" }, t("bad", problem))] : []));
     // the report was opened: the same view as in the plug-in, where we know who looks
-    if (["reminded"].includes(detail.state)) get("/recognition/decisions", { body: { action: "view", line, doctor: given.get("doctor") || undefined, key: `${line}.viewer`, via: "widget" } }).catch(() => {});
+    if (["reminded"].includes(detail.state)) get("/recognition/decisions", { body: { action: "view", line, doctor: given.get("doctor") || undefined, via: "widget" } }).catch(() => {});
   } catch (problem) {
     main.className = "plain";
     main.replaceChildren(h("p", { role: "alert" }, t("closed", problem.message)), h("button", { onclick: () => load() }, "↻"));

@@ -103,7 +103,7 @@ class HurenRecognition extends HTMLElement {
     this.#box.addEventListener("cancel", event => { event.preventDefault(); this.#leave(); });
     this.#box.addEventListener("close", () => this.#closed());
     this.#box.addEventListener("keydown", event => this.#keys(event));
-    this.onShortcut = event => { if (event.altKey && event.code === "KeyR" && !this.#box.open && this.#first()) { event.preventDefault(); this.#openAll(); } };
+    this.onShortcut = event => { if (event.altKey && event.code === "KeyR" && !this.#box.open && this.#lines.size) { event.preventDefault(); this.#openAll(); } };
   }
 
   /** Token of POST /recognition/sessions; as a property it does not stand in the page. */
@@ -159,7 +159,7 @@ class HurenRecognition extends HTMLElement {
     const seconds = Number(this.getAttribute("poll") ?? 10);
     if (!seconds || !this.isConnected || !(this.#my("patient") || this.#my("doctor"))) return;
     const again = () => { this.#timer = setTimeout(() => this.#poll(), seconds * 1000); };
-    if (document.hidden || this.#box.open) again(); else this.refresh().catch(() => {}).finally(again);
+    if (document.hidden || this.#box.open) again(); else this.refresh().catch(problem => this.#tell("huren-failed", { what: "refresh", status: problem.status })).finally(again);
   }
 
   /** Open the report of one line, decided or not. */
@@ -178,7 +178,6 @@ class HurenRecognition extends HTMLElement {
 
   // ---- the corner: at most one thing
   #loud() { return this.reminders.filter(r => r.interruptive && !this.#seen.has(r.line)); }
-  #first() { return this.#loud()[0] || this.reminders[0]; }
   #openAll() {
     const loud = this.#loud();
     this.#queue = (loud.length ? loud : this.reminders).map(r => r.line);
