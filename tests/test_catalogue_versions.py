@@ -392,6 +392,17 @@ def test_a_base_stays_while_something_is_based_on_it(store: Store) -> None:
     assert loading(store).complete(both, GATEWAY, NOW)
 
 
+def test_two_loads_at_once_do_not_overwrite_each_other(store: Store) -> None:
+    """Whoever was judged by what has changed since is told so, and nothing of it is written."""
+    puts = [Put(second(date(2026, 11, 22))), Put(second(date(2026, 11, 23)))]
+    units = [Unit([put, *loading(store).complete([put], GATEWAY, NOW)]) for put in puts]
+    store.write(units[0], GATEWAY)
+    with pytest.raises(GatewayError) as caught:
+        store.write(units[1], GATEWAY)
+    assert (caught.value.category, caught.value.detail) == (Category.CONFLICT, "precondition")
+    assert Rulebook(store=store).at(NOW).version == "443"
+
+
 def test_two_versions_in_one_unit(store: Store) -> None:
     """A base and what is based on it, loaded together."""
     puts: list[Put | Delete] = [Put(second()), Put(third())]

@@ -50,6 +50,8 @@ class Loading:
                                    "system level, such as system/*.cruds", "Library")
             if isinstance(operation, Put):
                 operation.institution = ""
+                if operation.if_match is None:  # two loads at once: the second is told, and judged by what is there then
+                    operation.if_match = self._number(operation.resource["id"])
                 extra += self._put(operation.resource, there, now)
             else:
                 extra += self._delete(operation.id, there, now)
@@ -119,6 +121,11 @@ class Loading:
         if needing:
             raise GatewayError(Category.CONFLICT, f"version {needing[0]} is based on {version}; delete that one first, "
                                                   "or load a new version", "Library.version")
+
+    def _number(self, library_id: str) -> int:
+        """The version of a Library as the store counts; 0: there is none."""
+        row = self._store.read("Library", library_id, GATEWAY)
+        return row.version if row is not None and not row.deleted else 0
 
     def _stored(self, version: str) -> Resource | None:
         """The version's Library as it is stored."""
