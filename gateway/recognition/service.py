@@ -173,7 +173,8 @@ class Recognition:
             return []
         person = next(iter(new.values())).person
         found = [decision.reordered(line, new[line.item].id, now)
-                 for line in self._store.lines_of(person, since=now - _REORDERS) if line.item in new]
+                 for line in self._store.lines_of(person, since=now - _REORDERS, state=State.RECOGNISED)
+                 if line.item in new]
         return [change for change in found if change.events]
 
     def _repeated(self, work: Callable[[], T]) -> T:

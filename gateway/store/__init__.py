@@ -42,7 +42,8 @@ processes on one database):
     store.references(pks) -> dict[int, str]                    # "Observation/…" by pk
     store.reports_of(pks, caller) -> dict[int, list[Row]]      # DiagnosticReports naming these Observations as result
     store.person_of(national_keys) -> int                      # of `identity.national_keys`; 0: nobody, or several
-    store.lines(ids) -> dict[str, Line]; store.lines_of(person, item=None, since=0) -> list[Line]   # newest first
+    store.lines(ids) -> dict[str, Line]
+    store.lines_of(person, item=None, since=0, state=None) -> list[Line]   # newest first
     store.lines_of_card(uuid) -> list[Line]
     store.lines_where(institution=None, state=None, since=0, until=None, limit=100, after=None) -> list[Line]
                                                                # made from since to before until, newest first;

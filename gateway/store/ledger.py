@@ -255,11 +255,13 @@ class Lines:
         keys = [key for id in dict.fromkeys(ids) if len(key := types.pack(id)) == 16]
         return {line.id: line for row in reader.among(_READ + "id IN ?*", keys) for line in (self._line(row),)}
 
-    def of_person(self, reader: Reader, person: int, item: str | None, since: int) -> list[Line]:
+    def of_person(self, reader: Reader, person: int, item: str | None, since: int, state: str | None) -> list[Line]:
         """Newest first."""
-        only, values = (" AND item = ?", (person, since, item)) if item is not None else ("", (person, since))
-        return [self._line(row) for row in
-                reader.all(f"{_READ}person = ? AND created >= ?{only}{_ORDER}", values)]
+        only, values = "person = ? AND created >= ?", [person, since]
+        for column, wanted in (("item", item), ("state", None if state is None else _STATE.get(state, -1))):
+            if wanted is not None:
+                only, values = f"{only} AND {column} = ?", [*values, wanted]  # type: ignore[list-item]
+        return [self._line(row) for row in reader.all(f"{_READ}{only}{_ORDER}", values)]
 
     def of_card(self, reader: Reader, card: str) -> list[Line]:
         """In the order in which they were made."""

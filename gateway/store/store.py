@@ -362,10 +362,10 @@ class Store:
         with self._database.read() as reader:
             return self._lines.by_id(reader, ids)
 
-    def lines_of(self, person: int, item: str | None = None, since: int = 0) -> list[Line]:
+    def lines_of(self, person: int, item: str | None = None, since: int = 0, state: str | None = None) -> list[Line]:
         """A person's order lines that were made since a time in µs, newest first."""
         with self._database.read() as reader:
-            return self._lines.of_person(reader, person, item, since)
+            return self._lines.of_person(reader, person, item, since, state)
 
     def lines_of_card(self, uuid: str) -> list[Line]:
         """The order lines that a card showed."""
