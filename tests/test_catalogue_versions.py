@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from datetime import UTC, date, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,10 +17,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bench import catalogue as bench
+from gateway import search
 from gateway.adapter import load_all
 from gateway.caller import GATEWAY
 from gateway.config import SHIPPED_ADAPTERS, Settings
 from gateway.errors import Category, GatewayError
+from gateway.pipeline import Pipeline
 from gateway.recognition import library
 from gateway.recognition.loading import Loading, keep_shipped
 from gateway.recognition.rules import Qualification
@@ -308,6 +312,26 @@ def test_a_table_of_institutions_rules_alone(store: Store) -> None:
     assert rules.qualified("hz-demo-1", "b", "ECT0149", date(2026, 6, 1))[1] == "NO_MARK"
     assert rules.qualified("hz-demo-1", "b", "THM001Q", date(2026, 6, 1))[1] == ""
     assert rules.region_of("hz-demo-2") == "330100"  # the manifest's, for it is in no table
+
+
+def test_results_of_a_new_item_are_there_when_its_version_holds(store: Store, settings: Settings,
+                                                                 tmp_path: Path) -> None:
+    """A hospital maps its code to an item of the next version; what it sends meanwhile is kept under that item."""
+    folder = tmp_path / "hospitals" / "renmin"
+    shutil.copytree(SHIPPED_ADAPTERS / "renmin", folder)
+    codes = (folder / "codes.csv").read_text("utf-8")
+    (folder / "codes.csv").write_text(codes.replace("1001,THM001Q", "1001,THM033A"), "utf-8")
+    load(store, second())
+    pipeline = Pipeline(settings, store, load_all([folder.parent]))
+    raw = (folder / "examples" / "01-cbc-final.hl7").read_bytes()
+    assert pipeline.receive_hl7(raw, "127.0.0.1:1").category is None
+    rows = search.search(store, GATEWAY, "Observation", "code=http://huren.example/fhir/CodeSystem/recognition-item"
+                                                        "|THM033A").rows
+    assert len(rows) == 1
+    book = pipeline.rulebook
+    assert (book.at(NOW).knows("THM033A"), book.at(at(2026, 12, 1)).knows("THM033A")) == (False, True)
+    results = store.results(rows[0].person, ["THM033A"], 0)
+    assert [result.item for result in results] == ["THM033A"]
 
 
 # ---------------------------------------------------------------------------------------------------- refusals

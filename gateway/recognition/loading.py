@@ -50,7 +50,7 @@ class Loading:
                                    "system level, such as system/*.cruds", "Library")
             if isinstance(operation, Put):
                 operation.institution = ""
-                if operation.if_match is None:  # two loads at once: the second is told, and judged by what is there then
+                if operation.if_match is None:  # of two loads at once the second is told
                     operation.if_match = self._number(operation.resource["id"])
                 extra += self._put(operation.resource, there, now)
             else:
