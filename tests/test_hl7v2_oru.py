@@ -389,6 +389,16 @@ def test_specimens_from_spm() -> None:
     assert found["effectivePeriod"]["start"] == "2024-01-02T07:00:00+08:00"  # no OBR-7: the time of collection
 
 
+@pytest.mark.parametrize("obr, side", [({45: "LT^Left side^CPT"}, "L"), ({45: "50"}, "B"), ({45: "LT~RT"}, "B"),
+                                       ({15: "^^^膝关节^^^R"}, "R"), ({15: "^^^膝关节"}, None), ({45: "26"}, None)])
+def test_a_report_says_which_side_was_examined(obr: dict[int, str], side: str | None) -> None:
+    """By the modifiers of OBR-15.7 and OBR-45, as the extension that an order carries too; beside a note's."""
+    report = _only(convert(segment("OBR", {2: "PL1", 3: "F1", 4: "MRK^膝关节^L", 7: "20240102", 24: "RAD", 25: "F",
+                                           **obr}), "NTE|1||备注", WBC), "DiagnosticReport")
+    said = [e.get("valueCode") for e in report["extension"] if e["url"].endswith("/laterality")]
+    assert ([side] if side else []) == said and len(report["extension"]) == 1 + len(said)
+
+
 @pytest.mark.parametrize("spm, flagged", [
     ({24: "HEM^Hemolyzed^HL70493"}, True), ({24: "COOL^Cool^HL70493~HEM^^HL70493"}, True),
     ({21: "RH^Hemolysis^HL70490"}, True), ({24: "HEM^溶血^L"}, False), ({24: "CLOT^Clotted^HL70493"}, False),

@@ -426,3 +426,14 @@ def test_the_mark_s_extension_allows_what_the_gateway_sets() -> None:
     assert (tag["system"], tag["code"], tag["display"]) == (marks["url"], "330100HR", "杭州市HR")
     assert tag["code"] in {concept["code"] for concept in marks["concept"]}
     assert check(resource, profile=True) == []
+
+
+def test_the_published_flags_and_sides_are_those_that_are_read() -> None:
+    """Each flag of CodeSystem recognition-flag is indexed, and no other; both extensions are read by their URL."""
+    from gateway.indexing import results
+
+    flags = DEFINED["CodeSystem-recognition-flag"]
+    assert results.FLAG_SYSTEM == flags["url"]
+    assert list(results.FLAGS) == [concept["code"] for concept in flags["concept"]]
+    assert results.FLAG_EXTENSION == DEFINED["StructureDefinition-recognition-flag"]["url"]
+    assert results.LATERALITY_EXTENSION == DEFINED["StructureDefinition-laterality"]["url"]

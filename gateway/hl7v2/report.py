@@ -14,6 +14,7 @@ from gateway.hl7v2 import tables, timestamps
 from gateway.hl7v2.builder import DICOM_STUDY, Builder, Reference
 from gateway.hl7v2.datatypes import entity_identifier, entity_system
 from gateway.hl7v2.message import Segment
+from gateway.hl7v2.order_details import laterality
 from gateway.hl7v2.people import named_person, performing_organization, practitioner
 from gateway.hl7v2.request import (
     Numbers,
@@ -83,8 +84,11 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
                     specimens[0] if len(specimens) == 1 else None, [], [],
                     ["haemolysis"] if order.specimens and is_haemolysed(order.specimens, builder) else [])
     results = [add_observation(result, report, subject, builder) for result in order.results]
-    if notes := notes_of([*order.notes, *subject.notes]):
-        made["extension"] = [{"url": _REPORT_NOTE, "valueAnnotation": note} for note in notes]
+    extension = [{"url": _REPORT_NOTE, "valueAnnotation": note} for note in notes_of([*order.notes, *subject.notes])]
+    if obr.raw_field(15) or obr.raw_field(45):
+        extension += laterality(obr)
+    if extension:
+        made["extension"] = extension
     made["identifier"] = order_identifiers(numbers, builder)
     made["basedOn"] = [request]
     made["status"] = status
