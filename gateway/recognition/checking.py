@@ -67,6 +67,7 @@ class _Reports:
     """The reports that were looked up, by pk of the result that stands in them."""
 
     of: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)  # references of the results
     imaged: dict[int, bool] = field(default_factory=dict)
 
 
@@ -132,7 +133,9 @@ class Checker:
         new = [one.pk for one in wanted if one.pk not in reports.of]
         if new:
             parsed: dict[int, dict[str, Any]] = {}
-            for pk, rows in self._store.reports_of(new, GATEWAY).items():
+            named = self._store.references(new)
+            reports.names.update(named)
+            for pk, rows in self._store.reports_of(named, GATEWAY).items():
                 found = [parsed.get(row.pk) or parsed.setdefault(row.pk, _read(row)) for row in rows]
                 found.sort(key=lambda one: (one.get("status") not in ISSUED, one["id"]))
                 reports.of[pk] = found[0]
@@ -167,8 +170,9 @@ class Checker:
     # ---------------------------------------------------------------- names
 
     def _named(self, verdicts: Sequence[Verdict], reports: _Reports, rules: RuleSet) -> list[Finding]:
-        pks = {one.pk for verdict in verdicts for one in verdict.chosen}
-        references = self._store.references(pks) if pks else {}
+        references = reports.names
+        if unknown := {one.pk for verdict in verdicts for one in verdict.chosen} - references.keys():
+            references.update(self._store.references(unknown))
         findings = []
         for verdict in verdicts:
             shown = tuple(shown_from(one, references[one.pk], str(reports.of.get(one.pk, {}).get("id", "")), rules)
@@ -219,11 +223,15 @@ def _short(verdict: Verdict, references: Mapping[int, str]) -> tuple[dict[str, A
 
 def shown_from(one: Candidate, reference: str, report: str, rules: RuleSet) -> Shown:
     """A result as a card names it."""
-    names = rules.catalogue
-    return Shown(reference, report, one.item, names.display(one.item) or one.item,
-                 names.display(one.item, "en") or one.item, one.institution, rules.name_of(one.institution),
-                 rules.name_of(one.institution, "en"), one.time,
-                 tuple(name for bit, name in FLAG_NAMES.items() if one.flags & bit))
+    names: dict[tuple[str, str], tuple[str, str, str, str]] = vars(rules).setdefault("_shown_names", {})
+    found = names.get((one.item, one.institution))
+    if found is None:  # some thousand at most: items of the catalogue by hospitals with results
+        found = (rules.catalogue.display(one.item) or one.item, rules.catalogue.display(one.item, "en") or one.item,
+                 rules.name_of(one.institution), rules.name_of(one.institution, "en"))
+        names[one.item, one.institution] = found
+    zh, en, institution_zh, institution_en = found
+    flags = tuple(name for bit, name in FLAG_NAMES.items() if one.flags & bit) if one.flags else ()
+    return Shown(reference, report, one.item, zh, en, one.institution, institution_zh, institution_en, one.time, flags)
 
 
 def require_orders(signature: Signature) -> None:

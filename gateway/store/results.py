@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gateway import indexing
@@ -55,14 +55,15 @@ def _reference(key: bytes) -> str:
     return f"{types.type_of(key)}/{types.id_of(key)}"
 
 
-def reports(reader: Reader, pks: Iterable[int]) -> tuple[dict[int, list[int]], dict[int, tuple[Any, ...]]]:
+def reports(reader: Reader, pks: Iterable[int] | Mapping[int, str],
+            ) -> tuple[dict[int, list[int]], dict[int, tuple[Any, ...]]]:
     """The pks of the reports that each result stands in, and a row of `resource` for each of these reports.
 
     Of a DiagnosticReport itself, of an Observation those that name it as ``result``.
     """
     found: dict[int, list[int]] = {}
     of: dict[int, int] = {}
-    for pk, reference in references(reader, pks).items():
+    for pk, reference in (pks if isinstance(pks, Mapping) else references(reader, pks)).items():
         if reference.startswith("DiagnosticReport/"):
             found[pk] = [pk]
         else:

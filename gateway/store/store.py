@@ -6,7 +6,7 @@ import contextlib
 import secrets as random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -340,8 +340,11 @@ class Store:
         with self._database.read() as reader:
             return results.references(reader, pks)
 
-    def reports_of(self, pks: Iterable[int], caller: Caller) -> dict[int, list[Row]]:
-        """The DiagnosticReports that each Observation stands in; a DiagnosticReport is its own."""
+    def reports_of(self, pks: Iterable[int] | Mapping[int, str], caller: Caller) -> dict[int, list[Row]]:
+        """The DiagnosticReports that each Observation stands in; a DiagnosticReport is its own.
+
+        Whoever has asked for ``references`` gives these.
+        """
         self._require_index()
         with self._database.read() as reader:
             standing, found = results.reports(reader, pks)
