@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -9,15 +10,19 @@ from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
+import httpx
 import pytest
 from browser import asked, chromium, complaints, names, size, until
-from cds_samples import CHEST_CT, HAEMOGLOBIN, ITEMS, ORDERER, patient, report
+from cds_samples import CHEST_CT, HAEMOGLOBIN, IDENTITY, ITEMS, NATIONAL, ORDERER, patient, report
 from test_images import exam
 from widget_server import Fake, serving
 
 from bench import gateway
+from gateway.adapter import load_all
 from gateway.config import Settings
 from gateway.edges.http import create_app
+from gateway.recognition.model import Order, Signature
+from gateway.recognition.service import Recognition
 from gateway.store import Store
 
 pytestmark = pytest.mark.long
@@ -77,9 +82,6 @@ def inside(chrome: Any, selector: str = "dialog") -> str:
 @_SQLITE
 def test_a_session_of_another_origin(guarded: str, store: Store, chrome: Any) -> None:
     """With a session of its own patient the plug-in checks, shows, draws and decides; without one it says so."""
-    import json as plain
-
-    import httpx
     report(store, HAEMOGLOBIN, name="r-lab")
     exam(store)
     token = store.client_add("his", ORDERER, ["institution/DetectedIssue.cruds", "institution/ChargeItem.c"])
@@ -90,7 +92,7 @@ def test_a_session_of_another_origin(guarded: str, store: Store, chrome: Any) ->
     with serving(Fake(page=PAGE.format(gateway=guarded, hospital=ORDERER))) as workstation:
         chrome.get(workstation)
         asked(chrome)
-        sign = SIGN % plain.dumps(patient())
+        sign = SIGN % json.dumps(patient())
         orders = [order("N1", HAEMOGLOBIN), order("N2", CHEST_CT)]
         assert chrome.execute_async_script(sign, "hs1~forged~token", orders)["failed"] is True
         assert "session has ended" in inside(chrome, "section")
@@ -117,6 +119,33 @@ def test_a_session_of_another_origin(guarded: str, store: Store, chrome: Any) ->
                                 json={"institution": ORDERER, "number": one["number"]}).json()
         assert (asked_bill["allowed"], asked_bill["decision"]) == (False, one["decision"])
     _look_at_the_viewer(chrome, viewer)
+
+
+@_SQLITE
+def test_an_order_that_came_as_a_message(guarded: str, settings: Settings, store: Store, chrome: Any) -> None:
+    """The page knows the patient and the doctor only: the reminder of an HL7 v2 order comes by itself, and goes when
+
+    somebody else has decided."""
+    report(store, HAEMOGLOBIN, name="r-lab")
+    recognition = Recognition(settings, store, load_all(settings.adapter_folders))
+    [checked] = recognition.check(Signature(ORDERER, (Order(ORDERER, "N9", HAEMOGLOBIN, "HGB", doctor="dr-li"),),
+                                            patient(), "hl7v2", time.time_ns() // 1000))
+    token = store.client_add("his", ORDERER, ["institution/DetectedIssue.cruds"])
+    login = {"Authorization": f"Bearer {token}"}
+    session = httpx.post(f"{guarded}/recognition/sessions", headers=login,
+                         json={"doctor": "dr-li", "patient": patient()}).json()["token"]
+    page = PAGE.format(gateway=guarded, hospital=ORDERER).replace(
+        'poll="0"', f'poll="0.2" patient="{NATIONAL}|{IDENTITY}" session="{session}"')
+    with serving(Fake(page=page)) as workstation:
+        chrome.get(workstation)
+        seen(chrome, "[data-do=open]")
+        assert "Hemoglobin" in inside(chrome, "section")
+        for action in ("view", "recognise"):
+            done = httpx.post(f"{guarded}/recognition/decisions", headers=login,
+                              json={"action": action, "line": checked.line, "doctor": "dr-wang"})
+            assert done.status_code == 200, done.text
+        until(lambda: not inside(chrome, "section"))
+        assert complaints(chrome) == []
 
 
 def _look_at_the_viewer(chrome: Any, address: str) -> None:

@@ -38,7 +38,7 @@ button, a.b { font:inherit; color:var(--accent); background:none; border:1px sol
 button:hover, a.b:hover { background:var(--tint); } button:disabled { opacity:.55; cursor:default; }
 button.main { background:var(--accent); border-color:var(--accent); color:var(--on); font-weight:600; } button.main:hover { filter:brightness(1.08); background:var(--accent); }
 :focus-visible { outline:3px solid var(--accent); outline-offset:2px; } button.main:focus-visible { outline-color:var(--ink); }
-.say { position:absolute; width:1px; height:1px; overflow:hidden; clip-path:inset(50%); white-space:nowrap; }
+.say { background:Canvas; position:absolute; width:1px; height:1px; overflow:hidden; clip-path:inset(50%); white-space:nowrap; }
 .corner { position:fixed; right:20px; bottom:20px; z-index:2147483000; width:min(380px,calc(100vw - 24px)); background:var(--card); color:var(--ink); border:1px solid var(--line); border-left:5px solid var(--accent); border-radius:14px; padding:14px 16px; box-shadow:0 10px 36px #0003; animation:in .18s ease-out; }
 .corner.bad { border-left-color:var(--warm); } .corner.pill { width:auto; padding:0; border-left-width:1px; border-radius:99px; } .pill button { border:0; border-radius:99px; }
 .corner b { display:block; font-size:1.05em; } .corner p { margin:2px 0 0; color:var(--soft); overflow-wrap:anywhere; } .corner .do { display:flex; gap:8px; margin-top:12px; }
@@ -185,8 +185,8 @@ class HurenRecognition extends HTMLElement {
     this.#show();
   }
   #paint() {
-    const dark = /dark/.test(getComputedStyle(document.documentElement).colorScheme) && matchMedia("(prefers-color-scheme: dark)").matches;
-    this.toggleAttribute("data-dark", dark); // only where the page itself can be dark
+    const dark = !/255/.test(getComputedStyle(this.#say).backgroundColor); // dark only where the page itself is
+    this.toggleAttribute("data-dark", dark);
     const [first, ...more] = this.#loud(), t = this.#t;
     const note = this.#note, now = [note, first?.line, more.length, this.#lines.size, this.#lang, dark];
     if (this.#was?.every((x, i) => x === now[i])) return; // a press or a focus that is under way is kept
@@ -398,7 +398,7 @@ class HurenRecognition extends HTMLElement {
   #table(rows) {
     const t = this.#t, trend = rows.some(r => r.trend?.length > 1);
     return h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("item")), h("th", { scope: "col", class: "n" }, t("value")), h("th", { scope: "col", class: "r" }, t("range")), trend && h("th", { scope: "col" }, t("trend")))),
-      h("tbody", {}, rows.map(r => h("tr", { class: r.covers && "hit" }, h("td", {}, this.#name(r)), h("td", { class: "n" }, r.flag && h("span", { class: /low/.test(r.flag) ? "f down" : "f" }, `${ARROW[r.flag] || "!"} ${t(r.flag)} `), h("b", {}, r.value), " ", h("small", {}, r.unit || "")),
+      h("tbody", {}, [...rows].sort((a, b) => !!b.flag - !!a.flag).map(r => h("tr", { class: r.covers && "hit" }, h("td", {}, this.#name(r)), h("td", { class: "n" }, r.flag && h("span", { class: /low/.test(r.flag) ? "f down" : "f" }, `${ARROW[r.flag] || "!"} ${t(r.flag)} `), h("b", {}, r.value), " ", h("small", {}, r.unit || "")),
         h("td", { class: "r" }, r.range || ""), trend && h("td", {}, this.#spark(r))))));
   }
   #spark(r) {
