@@ -384,6 +384,8 @@ def test_what_is_kept_of_the_shipped_version_is_the_shipped_version(store: Store
     keep_shipped(store)
     row = store.read("Library", library.PREFIX + shipped().version, GATEWAY)
     assert row is not None and row.version == 1
+    published = store.read("CodeSystem", f"recognition-item-{shipped().version}", GATEWAY)
+    assert published is not None and published.version == 1
     again = ruleset_from_tables(shipped_tables(), (), Head(shipped().version, shipped().effective, shipped().title))
     assert again.changed(catalogue=shipped().catalogue) == shipped()
     assert again.catalogue.items == shipped().catalogue.items

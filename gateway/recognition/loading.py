@@ -146,17 +146,19 @@ class Loading:
 
 
 def keep_shipped(store: Store) -> None:
-    """Put the program's own version into the store, if it is not there: a later program may ship another one.
+    """Put the program's own version, and what FHIR clients read of it, into the store, if it is not there.
 
-    Decisions that cite it and versions that are based on it outlive the program that brought it.
+    A later program may ship another one: decisions that cite it and versions that are based on it outlive the program
+    that brought it.
     """
     rules = shipped()
     head = Head(rules.version, rules.effective, rules.title)
     resource = library.library(head, shipped_tables(), shipped=True)
-    row = store.read("Library", resource["id"], GATEWAY)
-    if row is None:
-        with contextlib.suppress(GatewayError):  # another process has just done it
-            store.write(Unit([Put(resource, if_match=0)]), GATEWAY)
+    if store.read("Library", resource["id"], GATEWAY) is not None:
+        return
+    made = published.resources(*read(shipped_tables(), (), head))
+    with contextlib.suppress(GatewayError):  # another process has just done it
+        store.write(Unit([Put(resource, if_match=0), *(Put(one) for one in made)]), GATEWAY)
 
 
 def _touches(operation: Put | Delete) -> bool:
