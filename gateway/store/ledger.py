@@ -268,27 +268,30 @@ class Lines:
         return [self._line(row) for row in reader.all(
             f"{_READ}pk IN (SELECT line FROM card WHERE uuid = ?) ORDER BY pk", (types.pack(card),))]
 
-    def where(self, reader: Reader, institution: int | None, state: str | None, since: int, until: int | None,
-              limit: int, after: str | None) -> list[Line]:
-        """Newest first; ``until`` is excluded; ``after``: the id of the last line seen."""
+    def where(self, reader: Reader, institutions: Sequence[int] | None, state: str | None, since: int,
+              until: int | None, limit: int, after: str | None) -> list[Line]:
+        """Newest first; ``until`` is excluded; ``after``: the id of the last line seen.
+
+        ``institutions`` None: of all, in every state; for one state name all.
+        """
         created, pk = until if until is not None else 1 << 62, 0
         if after is not None:
             row = reader.one("SELECT created, pk FROM line WHERE id = ?", (types.pack(after),))
             if row is None:
                 raise GatewayError(Category.NOT_FOUND, "there is no such order line to go on after", "after")
             created, pk = row
-        page = f"created >= ? AND (created < ? OR created = ? AND pk < ?){_ORDER} LIMIT ?"
+        page = f"created >= ? AND created <= ? AND (created < ? OR pk < ?){_ORDER} LIMIT ?"  # a range of an index
         span = (since, created, created, pk, limit)
+        if institutions is None:
+            return [self._line(row) for row in reader.all(_READ + page, span)]
         states = list(_STATE.values()) if state is None else [_STATE[state]] if state in _STATE else []
-        if institution is not None:  # the index is by state: a page of each, then the newest of all
-            rows = [row for number in states for row in reader.all(
-                f"{_READ}institution = ? AND state = ? AND {page}", (institution, number, *span))]
-        elif state is None:
-            rows = reader.all(_READ + page, span)
-        else:
-            rows = [row for number in states for row in reader.all(f"{_READ}state = ? AND {page}", (number, *span))]
-        rows.sort(key=lambda row: (row[8], row[0]), reverse=True)
-        return [self._line(row) for row in rows[:limit]]
+        # The index is by institution and state: a page of each, and of these the newest.
+        found = [row for institution in institutions for number in states for row in reader.all(
+            f"SELECT created, pk FROM line WHERE institution = ? AND state = ? AND {page}",
+            (institution, number, *span))]
+        newest = [pk for _, pk in sorted(found, reverse=True)[:limit]]
+        rows = {row[0]: row for row in reader.among(_READ + "pk IN ?*", newest)}
+        return [self._line(rows[pk]) for pk in newest]
 
     def events(self, reader: Reader, line: str | None, after: int, limit: int) -> list[LedgerEvent]:
         """By number."""

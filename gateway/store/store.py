@@ -378,9 +378,11 @@ class Store:
     def lines_where(self, institution: str | None = None, state: str | None = None, since: int = 0,
                     until: int | None = None, limit: int = 100, after: str | None = None) -> list[Line]:
         """Order lines made from ``since`` to before ``until``, newest first; ``after``: id of the last one seen."""
-        number = None if institution is None else self._number(institution)
-        with self._database.reading(), self._database.read() as reader:  # a page of each state, of one moment
-            return self._lines.where(reader, number, state, since, until, limit, after)
+        slugs = None if institution is None and state is None else \
+            [institution] if institution is not None else self._institutions.slugs()
+        numbers = None if slugs is None else [self._number(slug) for slug in slugs]
+        with self._database.reading(), self._database.read() as reader:  # pages of several states, of one moment
+            return self._lines.where(reader, numbers, state, since, until, limit, after)
 
     def events(self, line: str | None = None, after: int = 0, limit: int = 1000) -> list[LedgerEvent]:
         """Events after a number, in their order; of one line or of all."""
