@@ -250,6 +250,14 @@ def test_blocking_cannot_be_left(station: Station) -> None:
     station.gone("dialog[open]")
 
 
+def test_blocking_does_not_break_in_from_elsewhere(station: Station) -> None:
+    """A blocking reminder of an order that came another way waits in the corner, without a "later"."""
+    station.open(lab(blocking=True), more='patient="p1" poll="0.2"')
+    station.fake.waiting = ["L1"]
+    station.shown("[data-do=open]")
+    assert not station.find("dialog[open]") and not station.find("[data-do=later]")
+
+
 def test_at_most_one_reminder_and_advisory_is_quiet(station: Station) -> None:
     """Several orders share one reminder; what is advisory alone is a small button that interrupts nobody."""
     station.open(lab(), exam()).sign()

@@ -123,9 +123,9 @@ def test_a_session_of_another_origin(guarded: str, store: Store, chrome: Any) ->
 
 @_SQLITE
 def test_an_order_that_came_as_a_message(guarded: str, settings: Settings, store: Store, chrome: Any) -> None:
-    """The page knows the patient and the doctor only: the reminder of an HL7 v2 order comes by itself, and goes when
+    """The page knows the patient and the doctor only: the reminder of an HL7 v2 order comes by itself; a colleague who
 
-    somebody else has decided."""
+    decides while it is open is named, nothing else is recorded, and the reminder goes."""
     report(store, HAEMOGLOBIN, name="r-lab")
     recognition = Recognition(settings, store, load_all(settings.adapter_folders))
     [checked] = recognition.check(Signature(ORDERER, (Order(ORDERER, "N9", HAEMOGLOBIN, "HGB", doctor="dr-li"),),
@@ -140,12 +140,19 @@ def test_an_order_that_came_as_a_message(guarded: str, settings: Settings, store
         chrome.get(workstation)
         seen(chrome, "[data-do=open]")
         assert "Hemoglobin" in inside(chrome, "section")
-        for action in ("view", "recognise"):
+        seen(chrome, "[data-do=open]").click()
+        seen(chrome, "[data-do=recognise]")
+        for action in ("view", "not_recognise"):
             done = httpx.post(f"{guarded}/recognition/decisions", headers=login,
-                              json={"action": action, "line": checked.line, "doctor": "dr-wang"})
+                              json={"action": action, "line": checked.line, "doctor": "dr-wang", "reason": "R1"})
             assert done.status_code == 200, done.text
+        seen(chrome, "[data-do=recognise]").click()
+        seen(chrome, "[data-do=revoke]")
+        assert "A colleague decided first" in inside(chrome) and "Decided by dr-wang" in inside(chrome)
+        seen(chrome, "[data-do=close]").click()
         until(lambda: not inside(chrome, "section"))
-        assert complaints(chrome) == []
+        assert store.lines([checked.line])[checked.line].state == "not_recognised"
+        assert [line for line in complaints(chrome) if "status of 409" not in line] == []
 
 
 def _look_at_the_viewer(chrome: Any, address: str) -> None:

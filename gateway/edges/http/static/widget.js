@@ -134,7 +134,7 @@ class HurenRecognition extends HTMLElement {
       const { cards = [] } = await this.#call("POST", "/cds-services/recognition", request);
       const found = cards.flatMap(card => card.extension?.[LINES] || []);
       this.#note = null;
-      this.#take(found);
+      this.#take(found, true);
       return { reminders: found, cards };
     } catch (problem) {
       this.#note = { bad: true, text: this.#why(problem, "offline"), retry: () => this.check(arguments[0]) };
@@ -165,7 +165,7 @@ class HurenRecognition extends HTMLElement {
   /** Open the report of one line, decided or not. */
   open(line) { this.#queue = [line]; this.#at = 0; return this.#show(); }
 
-  #take(found) {
+  #take(found, signed) {
     const fresh = found.filter(r => PENDING.includes(r.state || "reminded") && !this.#lines.has(r.line));
     for (const r of found) if (PENDING.includes(r.state || "reminded")) this.#lines.set(r.line, r); else this.#lines.delete(r.line);
     if (fresh.length) {
@@ -173,7 +173,7 @@ class HurenRecognition extends HTMLElement {
       if (fresh.some(r => r.interruptive)) this.#say.textContent = `${this.#t("reminder")}: ${fresh.map(r => this.#name(r.order)).join(", ")}`;
     }
     this.#paint();
-    if (!this.#box.open && fresh.some(r => r.blocking)) this.#openAll();
+    if (signed && !this.#box.open && fresh.some(r => r.blocking)) this.#openAll();
   }
 
   // ---- the corner: at most one thing
@@ -203,7 +203,7 @@ class HurenRecognition extends HTMLElement {
       kids = [h("b", {}, t("reminder")), h("p", {}, this.#name(first.order)), h("p", {}, [this.#where(from), this.#ago(from.time, true)].filter(Boolean).join(" · ")),
         more.length > 0 && h("p", {}, t("more", more.length)), h("div", { class: "do" },
           button("open", t("open"), () => this.#openAll(), { class: "main", "aria-keyshortcuts": "Alt+R" }),
-          button("later", t("later"), () => { this.#loud().forEach(r => this.#seen.add(r.line)); this.#paint(); }))];
+          !first.blocking && button("later", t("later"), () => { this.#loud().forEach(r => this.#seen.add(r.line)); this.#paint(); }))];
     } else if (this.#lines.size) {
       kind += " pill";
       kids = [button("open", t("quiet", this.#lines.size), () => this.#openAll(), { "aria-keyshortcuts": "Alt+R" })];
@@ -451,8 +451,8 @@ class HurenRecognition extends HTMLElement {
     try {
       const answer = await fetch(this.#base() + path, { method, headers, body: body ? JSON.stringify(body) : undefined, credentials: "omit", cache: blob ? "default" : "no-store", signal: stop.signal });
       if (answer.ok) return blob ? await answer.blob() : await answer.json();
-      const outcome = await answer.json().catch(() => ({}));
-      throw Object.assign(new Error(outcome.issue?.[0]?.diagnostics || outcome.issue?.[0]?.details?.text || outcome.message || ""), { status: answer.status });
+      const said = (await answer.json().catch(() => ({}))).issue?.[0];
+      throw Object.assign(new Error(said?.diagnostics || said?.details?.text || ""), { status: answer.status });
     } finally { clearTimeout(timer); }
   }
 }
