@@ -150,6 +150,38 @@ def test_what_was_decided_is_not_shown_again(world: World) -> None:
     assert (one.suppressed, two.suppressed, one.interruptive) == (False, True, False)
 
 
+def test_many_orders_cost_no_more_look_ups_than_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five orders cost as many look-ups and units as one."""
+    calls: list[str] = []
+    for name in ("person_of", "persons_of", "patients_of", "named", "results", "references", "reports_of", "lines",
+                 "lines_of", "write", "read", "rows", "events", "audit"):
+        def counted(*args: Any, _name: str = name, _call: Any = getattr(world.store, name), **named: Any) -> Any:
+            calls.append(_name)
+            return _call(*args, **named)
+        monkeypatch.setattr(world.store, name, counted)
+    world.sign(world.order("1"))
+    one = sorted(calls)
+    calls.clear()
+    world.sign(*(world.order(f"5-{item}", item) for item in (WBC, HGB, "THM002O", CBC, "THM004K")))
+    assert sorted(calls) == one
+    assert len(one) <= 12
+
+
+def test_one_order_checked_by_many_at_once_is_recorded_once(world: World, settings: Settings) -> None:
+    """A client that sends the same call again before the answer came; every answer is the same."""
+    services = [world.recognition, world.another(settings)]
+    signature = Signature(B, (world.order("1"), world.order("2", HGB)), patient(B, "B1"), "order-sign", world.now)
+    found: list[list[Any]] = []
+    threads = [threading.Thread(target=lambda n=n: found.append(services[n % 2].check(signature))) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len({tuple((one.line, one.state, one.card) for one in answer) for answer in found}) == 1
+    assert [event.kind for event in world.store.events()] == ["reminded", "reminded"]
+
+
 def test_an_unmapped_order_is_counted(world: World, store: Store) -> None:
     """The code is listed among the unmapped, once an order line."""
     order = replace(world.order("1"), item="", local="XYZ")
