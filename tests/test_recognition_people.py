@@ -29,6 +29,7 @@ def parts(family: str, *given: str) -> dict[str, Any]:
     (parts("Wang", "Xiaoming"), text("Xiaoming Wang"), ""),
     (parts("Wang", "Xiao", "Ming"), text("WANG Xiaoming"), ""),
     (text("Wang Xiaoming"), text("王小明"), ""),
+    (text("Wang Xiaoming"), text("Wang Xiaomin"), "name"),
     (text("王小明", "Wang Xiaoming"), text("Wang Xiaomin", "王小明"), ""),
     (text("王小明", "Wang Xiaoming"), text("Li Si"), "name"),
     (text("阿依古丽·买买提"), text("阿依古丽买买提"), ""),

@@ -163,4 +163,4 @@ def _names_conflict(one: set[str], other: set[str]) -> bool:
     """Names of one script are compared; 王小明 says nothing about Wang Xiaoming."""
     if one & other:
         return False
-    return any({bool(_HAN.search(name)) for name in one} & {bool(_HAN.search(name)) for name in other})
+    return bool({bool(_HAN.search(name)) for name in one} & {bool(_HAN.search(name)) for name in other})
