@@ -234,7 +234,7 @@ figure = Table(
     Column("span", SmallInteger, primary_key=True, autoincrement=False),
     Column("period", Integer, primary_key=True, autoincrement=False),
     Column("value", Text, primary_key=True),
-    *(Column(name, BigInteger, nullable=False) for name in MEASURES),
+    *(Column(name, BigInteger if name.endswith("_cents") else Integer, nullable=False) for name in MEASURES),
     sqlite_with_rowid=False,
 )
 
