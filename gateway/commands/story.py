@@ -58,7 +58,7 @@ class Telling:
 TELLINGS = (
     Telling("qiantang", "01-chest-ct.dcm.json", CHEN, 3), Telling("qiantang", "02-chest-ct-report.hl7", CHEN, 3),
     Telling("renmin", "01-cbc-final.hl7", CHEN, 1), Telling("renmin", "02-liver-final.hl7", CHEN, 1),
-    Telling("xihu", "05-electrolytes-final.hl7", CHEN, 12),
+    Telling("xihu", "05-electrolytes-final.hl7", CHEN, 12), Telling("xihu", "01-cbc-final.hl7", CHEN, 17),
     Telling("qiantang", "03-abdomen-ct.dcm.json", LIN, 9), Telling("qiantang", "04-abdomen-ct-report.hl7", LIN, 9),
     Telling("renmin", "03-kidney-final.hl7", LIN, 5), Telling("renmin", "05-lipids-final.hl7", LIN, 5),
     Telling("xihu", "02-liver-final.hl7", LIN, 2),
