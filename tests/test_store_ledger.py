@@ -22,7 +22,6 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 from store_samples import NATIONAL, NUMBERS, change, check_consistent, line, observation, patient, put
 
-from gateway import recognition
 from gateway.__main__ import cli
 from gateway.caller import GATEWAY
 from gateway.config import Settings
@@ -35,7 +34,6 @@ from gateway.store.model import Access, Line, LineChange, Problem, Put, Unit
 
 _WORKERS = Path(__file__).with_name("store_workers.py")
 _ROOT = Path(__file__).parents[1]
-assert recognition
 
 
 def write(store: Store, *changes: LineChange, operations: tuple[Put, ...] = ()) -> Unit:
@@ -322,7 +320,7 @@ def check_events(store: Store) -> int:
 # -------------------------------------------------------------------- tampering
 
 
-def _head(run: Callable[..., None], seq: int, digest: bytes, at: int = 1) -> None:
+def _head(run: Callable[..., Any], seq: int, digest: bytes, at: int = 1) -> None:
     run("UPDATE meta SET value = ? WHERE name = 'ledger'", f"{seq}:{digest.hex()}:{at}")
 
 
@@ -335,16 +333,16 @@ def _filled(store: Store) -> None:
 
 
 @pytest.fixture
-def raw(store: Store, settings: Settings) -> Iterator[Callable[..., None]]:
+def raw(store: Store, settings: Settings) -> Iterator[Callable[..., Any]]:
     """Runs SQL by hand, as one who has the database does."""
     if settings.database_url:
         url = sa.make_url(settings.database_url)
         with closing(psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False),
                                      autocommit=True)) as server:
-            yield lambda sql, *values: server.execute(sql.replace("?", "%s"), values) and None
+            yield lambda sql, *values: server.execute(sql.replace("?", "%s"), values)
     else:
         with closing(sqlite3.connect(settings.data / "huren.sqlite", isolation_level=None)) as file:
-            yield lambda sql, *values: file.execute(sql, values) and None
+            yield lambda sql, *values: file.execute(sql, values)
 
 
 _TAMPERED: dict[str, tuple[str, str, int]] = {
@@ -378,7 +376,7 @@ _TAMPERED: dict[str, tuple[str, str, int]] = {
 
 
 @pytest.mark.parametrize("kind", _TAMPERED)
-def test_tampering_shows(store: Store, raw: Callable[..., None], kind: str) -> None:
+def test_tampering_shows(store: Store, raw: Callable[..., Any], kind: str) -> None:
     """Every kind of change by hand is found, at its place and in words that say what it is."""
     _filled(store)
     assert [] == store.verify_events().problems
@@ -388,7 +386,7 @@ def test_tampering_shows(store: Store, raw: Callable[..., None], kind: str) -> N
     assert any(sentence in problem.sentence and problem.seq == seq for problem in found), found
 
 
-def test_events_that_changed_places_show(store: Store, raw: Callable[..., None]) -> None:
+def test_events_that_changed_places_show(store: Store, raw: Callable[..., Any]) -> None:
     """Two events that were exchanged, numbers and all, do not follow from what is before them."""
     _filled(store)
     for old, new in ((4, 1000), (5, 4), (1000, 5)):
@@ -397,7 +395,7 @@ def test_events_that_changed_places_show(store: Store, raw: Callable[..., None])
     assert {4, 5} <= {problem.seq for problem in problems}
 
 
-def test_a_renumbered_tail_shows(store: Store, raw: Callable[..., None]) -> None:
+def test_a_renumbered_tail_shows(store: Store, raw: Callable[..., Any]) -> None:
     """Closing the gap that a removed event left does not hide it."""
     _filled(store)
     raw("DELETE FROM event WHERE seq = 7")
@@ -408,7 +406,7 @@ def test_a_renumbered_tail_shows(store: Store, raw: Callable[..., None]) -> None
     assert 7 == min(problem.seq for problem in problems) and "hash" in problems[0].sentence
 
 
-def test_only_a_noted_head_finds_a_chain_written_anew(store: Store, raw: Callable[..., None]) -> None:
+def test_only_a_noted_head_finds_a_chain_written_anew(store: Store, raw: Callable[..., Any]) -> None:
     """Who has the database can forge all of it; who noted a head outside finds that, also where it is cut off."""
     write(store, change(line("1")))
     write(store, change(line("2")))
@@ -432,7 +430,7 @@ def test_verifying_goes_on_beside_writers(store: Store, monkeypatch: pytest.Monk
     """What is written during the walk is no problem, whichever part of it has been seen already."""
     monkeypatch.setattr(verifying, "BATCH", 3)
     _filled(store)
-    wrote = []
+    wrote: list[int] = []
 
     def progress(done: int, total: int) -> None:
         if len(wrote) > 20:
@@ -445,7 +443,7 @@ def test_verifying_goes_on_beside_writers(store: Store, monkeypatch: pytest.Monk
     assert len(wrote) > 8
 
 
-def test_the_command_prints_the_head_and_what_it_finds(store: Store, settings: Settings, raw: Callable[..., None],
+def test_the_command_prints_the_head_and_what_it_finds(store: Store, settings: Settings, raw: Callable[..., Any],
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """`huren audit verify`: status 0 and a head to note; status 1 and each problem with its place."""
     monkeypatch.setenv("HUREN_DATA", str(settings.data))
@@ -515,7 +513,7 @@ def test_when_a_type_last_changed(store: Store) -> None:
 
 
 def test_a_database_of_version_1_is_upgraded_with_its_data(store: Store, settings: Settings, tmp_path: Path,
-                                                          raw: Callable[..., None]) -> None:
+                                                          raw: Callable[..., Any]) -> None:
     """`huren migrate` and `huren reindex` on a database of the first version: what it held is there, lines work."""
     sqlite = not settings.database_url
     made = units.prepare(Put(observation("o1", "p1")), Codec(lambda n: None, lambda k: (0, 0), lambda k, s, d: 0))
@@ -524,7 +522,7 @@ def test_a_database_of_version_1_is_upgraded_with_its_data(store: Store, setting
         settings = Settings(data=tmp_path / "old")
         settings.data.mkdir()
         with closing(sqlite3.connect(settings.data / "huren.sqlite", isolation_level=None)) as file:
-            _version_1(lambda sql, *values: file.execute(sql, values) and None, "sqlite", made)
+            _version_1(lambda sql, *values: file.execute(sql, values), "sqlite", made)
     else:
         raw("DROP SCHEMA public CASCADE")
         raw("CREATE SCHEMA public")
@@ -549,7 +547,7 @@ def test_a_database_of_version_1_is_upgraded_with_its_data(store: Store, setting
         opened.close()
 
 
-def _version_1(run: Callable[..., None], dialect: str, made: units.Prepared) -> None:
+def _version_1(run: Callable[..., Any], dialect: str, made: units.Prepared) -> None:
     for statement in _WORKERS.with_name(f"schema_1_{dialect}.sql").read_text().splitlines():
         run(statement)
     run("INSERT INTO institution (number, slug) VALUES (1, 'hz')")
