@@ -87,9 +87,9 @@ def test_a_panel_of_one_report_is_one_bullet() -> None:
 
 def test_images_have_their_link() -> None:
     """An exam's result is a report with images; a test's is not."""
-    assert [link["url"].endswith("#images") for link in one(checked())["links"]] == [False]
+    assert [link["url"].endswith("#images=") for link in one(checked())["links"]] == [False]
     exam = checked(item=CT, results=(shown(CT, "DiagnosticReport/r1"),))
-    assert [link["url"].endswith("#images") for link in one(exam)["links"]] == [False, True]
+    assert [link["url"].endswith("#images=") for link in one(exam)["links"]] == [False, True]
     assert all(link["url"].startswith("https://huren.example/recognition/view/") for link in one(exam)["links"])
 
 

@@ -164,6 +164,7 @@ def test_the_whole_story(running: gateway.Gateway, tmp_path: Path) -> None:
     session = told.b.post("/recognition/sessions", json={"doctor": "D-7", "patient": PATIENT})
     assert session.status_code == 201, session.text
     with chromium(tmp_path / "profile") as chrome:
+        _opened_from_the_card(chrome, [link["url"] for link in card["links"]])
         line = _recognised_in_the_browser(chrome, running, session.json()["token"])
 
     refused = told.bill()
@@ -188,6 +189,19 @@ def test_the_whole_story(running: gateway.Gateway, tmp_path: Path) -> None:
     verified = subprocess.run([sys.executable, "-m", "gateway", "audit", "verify"], env=running.env,
                               capture_output=True, text=True, check=False)
     assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def _opened_from_the_card(chrome: Any, links: list[str]) -> None:
+    """The card's links lead to the report and to the images, without another login; the key leaves the address."""
+    size(chrome, 1280)
+    assert len(links) == 2 and all("/recognition/view/" in link for link in links)
+    for link in links:
+        chrome.get("about:blank")
+        chrome.get(link)
+        until(lambda: "磨玻璃结节" in chrome.execute_script("return document.querySelector('main').innerText"))
+        until(lambda: chrome.execute_script("""return [...document.querySelectorAll('canvas, img')].some(image =>
+            image.width > 100 && image.height > 100)"""))
+        assert "session" not in chrome.current_url
 
 
 def _recognised_in_the_browser(chrome: Any, g: gateway.Gateway, token: str) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from hashlib import blake2b
 from typing import Any
+from urllib.parse import urlencode
 
 from gateway.edges.http.cds_hooks.words import Words
 from gateway.recognition.model import Checked, Kind, Shown, State, Summary
@@ -39,7 +40,8 @@ _OWN = frozenset(("id", "identifier", "meta", "text", "code", "orderDetail", "re
 @dataclass(frozen=True, slots=True)
 class View:
     """For whom cards are made. ``base``: of links, without a slash; ``on``: today, in ``zone``. ``drafts``: reference →
-    the order as the client sent it. ``source``: the ordering hospital."""
+    the order as the client sent it. ``source``: the ordering hospital. ``key``: of a line's id, the session with which
+    its links open; empty where everybody is let in, or brings a session."""
 
     rules: RuleSet
     base: str
@@ -49,6 +51,7 @@ class View:
     language: str = "zh"
     drafts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source: Source | None = None
+    key: Callable[[str], str] = lambda line: ""
 
     @property
     def words(self) -> Words:
@@ -295,13 +298,20 @@ def _links(one: Checked, view: View) -> list[dict[str, str]]:
     links = [_report_link(one, view)]
     if any(result.reference.startswith("DiagnosticReport/") for result in one.results):  # an exam, with its images
         links.append({"label": clip(view.words.say("images", item=_ordered(one, view)), LABEL), "type": "absolute",
-                      "url": f"{links[0]['url']}#images"})
+                      "url": _address(one, view, images="")})
     return links
+
+
+def _address(one: Checked, view: View, **more: str) -> str:
+    """The page of a line. What opens it stands in the fragment, which no browser sends to a server."""
+    if session := view.key(one.line):
+        more = {"lang": view.language, "session": session} | more
+    return f"{view.base}/recognition/view/{one.line}" + (f"#{urlencode(more)}" if more else "")
 
 
 def _report_link(one: Checked, view: View) -> dict[str, str]:
     return {"label": clip(view.words.say("report", item=_ordered(one, view)), LABEL), "type": "absolute",
-            "url": f"{view.base}/recognition/view/{one.line}"}
+            "url": _address(one, view)}
 
 
 def reminder(one: Checked, rules: RuleSet) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from gateway.edges.http.cds_hooks.request import HOOKS, MAX_BODY, PREFETCH, TEMP
 from gateway.edges.http.exchange import Request, Response, current
 from gateway.edges.http.hooks import Manner
 from gateway.edges.http.interactions import text_of_row
-from gateway.edges.http.sessions import Session
+from gateway.edges.http.sessions import LONGEST, Session, Sessions
 from gateway.edges.http.texts import LANGUAGES, language_of
 from gateway.errors import Category, GatewayError
 from gateway.fhir import json
@@ -85,6 +85,7 @@ class Service:
         self._clients = Clients(settings, store, adapters)
         self._fetcher = Fetcher(settings, adapters)
         self._feedback = Feedback(store, recognition)
+        self._sessions = Sessions(store)
         self._hospitals = sorted(a.source.institution for a in adapters if not a.per_facility)
         self._secret: bytes = b""
 
@@ -206,7 +207,16 @@ class Service:
         language = wanted if wanted in LANGUAGES else language_of("", request.headers.get("Accept-Language", ""))
         drafts = {reference_of(draft): draft for _, draft in call.orders}
         return cards.View(rules, request.asked.base, institution, datetime.fromtimestamp(now / 1e6, self._zone).date(),
-                          self._zone, language, drafts, self._recognition.source(institution))
+                          self._zone, language, drafts, self._recognition.source(institution),
+                          lambda line: self._key(request, institution, call.user.rpartition("/")[2], line))
+
+    def _key(self, request: Request, institution: str, doctor: str, line: str) -> str:
+        """A session for one line, for the doctor who orders; no more than the client itself may do."""
+        caller = request.caller
+        if self._demo or request.session is not None or not all(caller.may(one, "DetectedIssue") for one in "rc"):
+            return ""
+        session = Session(caller.name, institution, doctor, self._sessions.expiry(LONGEST), 0, (line,))
+        return self._sessions.open(session)
 
     def _seal(self) -> bytes:
         """The secret by which a card without order lines is known as ours."""
