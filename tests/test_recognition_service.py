@@ -556,6 +556,19 @@ def test_reminders_are_those_that_wait(world: World) -> None:
         assert refused.value.category is category
 
 
+def test_the_newest_reminders_come_first_whatever_their_state(world: World) -> None:
+    """And no more than asked for."""
+    lines = []
+    for number in range(5):
+        world.now += MINUTE
+        lines += world.sign(world.order(str(number)))
+    world.act("view", lines[3].line)
+    found = world.recognition.reminders(DOCTOR_B, B, limit=3)
+    assert [one.order.number for one in found] == ["4", "3", "2"]
+    found = world.recognition.reminders(DOCTOR_B, B, since=world.now - MINUTE)
+    assert [one.order.number for one in found] == ["4"]
+
+
 def test_the_summary_says_what_would_count(world: World) -> None:
     """What other hospitals have that is recognisable now, and what waits."""
     found = world.recognition.summary(Signature(B, (), patient(B, "B1"), "patient-view", world.now))

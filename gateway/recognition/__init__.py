@@ -20,6 +20,7 @@ From pure to impure; each file is one idea:
     decision.py     the state machine of an order line: Line + Action → Line + events                 pure
     billing.py      what a bill for a line is answered                                                pure
     issue.py        DetectedIssue, Provenance, ServiceRequest of a decision                           pure
+    pending.py      reminders that wait, and lines as they were checked
     detail.py       what the plug-in shows of a line
     notices.py      a reminder as one sentence, for the answer to a message                           pure
     service.py      Recognition: what the edges and the pipeline call

@@ -15,7 +15,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -28,7 +27,6 @@ from gateway.errors import Category, GatewayError
 from gateway.fhir import check, json, resource
 from gateway.recognition import billing, checking, decision, detail, issue
 from gateway.recognition.checking import Checker, Finding, Found
-from gateway.recognition.coverage import Coverage
 from gateway.recognition.model import (
     Action,
     BillAnswer,
@@ -36,17 +34,14 @@ from gateway.recognition.model import (
     Checked,
     EventKind,
     Kind,
-    LineBody,
     Order,
     Outcome,
-    Shown,
-    Side,
     Signature,
     State,
     Summary,
-    Verdict,
 )
-from gateway.recognition.orders import candidate_from, item_of, line_id
+from gateway.recognition.orders import item_of, line_id
+from gateway.recognition.pending import DAY, PENDING_DAYS, Pending, Wanted
 from gateway.recognition.rules import RuleSet
 from gateway.recognition.versions import Rulebook
 from gateway.source import Source, Unmapped
@@ -62,14 +57,9 @@ T = TypeVar("T")
 _RECORDED = frozenset(("order-select", "order-sign", "hl7v2", "billing"))
 _SIGNED = frozenset(("order-sign", "hl7v2", "billing"))
 _INTERRUPTS = frozenset(("order-sign", "hl7v2", "check"))
-_PENDING = (State.REMINDED.value, State.VIEWED.value)
 _ATTEMPTS = 8
-_DAY = 86_400 * 1_000_000
-#: A pending reminder is shown for this long.
-PENDING_DAYS = 30
 #: An earlier line of the same item is looked for this far back; its decision may be younger than itself.
-_REORDERS = 30 * _DAY
-_MOST_READ = 2000  # lines that a list of reminders reads
+_REORDERS = 30 * DAY
 SUMMARY_RESULTS = 20
 
 
@@ -86,6 +76,7 @@ class Recognition:
                             if adapter.per_facility}
         self.rulebook = Rulebook(settings.timezone, adapters.all, store)
         self._checker = Checker(store, settings.timezone)
+        self._pending = Pending(store)
 
     def rules(self, now: int | None = None) -> RuleSet:
         """The version of the catalogue that holds (at ``now``, µs; None: the clock's)."""
@@ -328,31 +319,18 @@ class Recognition:
             person = self._store.persons_of([patient]).get(patient, 0)
             if not person:
                 raise GatewayError(Category.NOT_FOUND, "no such patient", "patient")
-        wanted = _Wanted(institution, doctor, encounter)
-        lines = self._pending(wanted, person, since or now - PENDING_DAYS * _DAY, limit)
-        found = self._restored(lines, self.rules(now))
+        wanted = Wanted(institution, doctor, encounter)
+        lines = self._pending.lines(wanted, person, since or now - PENDING_DAYS * DAY, limit)
+        found = self._pending.restored(lines, self.rules(now), self.rulebook.day(now))
         self._store.audit(Access(caller.name, caller.institution, "recognition-reminders", f"institution/{institution}",
                                  200, peer, tuple(sorted({line.person for line in lines} - {0}))))
         return found
 
-    def _pending(self, wanted: _Wanted, person: int, since: int, limit: int) -> list[Line]:
-        if person:
-            return [line for line in self._store.lines_of(person, since=since) if wanted.by(line)][:limit]
-        found: list[Line] = []
-        for state in _PENDING:
-            after, read = None, 0
-            while read < _MOST_READ:
-                page = self._store.lines_where(wanted.institution, state, since, limit=200, after=after)
-                found += [line for line in page if wanted.by(line)]
-                if len(page) < 200 or len(found) >= 2 * limit:
-                    break
-                after, read = page[-1].id, read + len(page)
-        return sorted(found, key=lambda line: (-line.created, line.id))[:limit]
-
     def line(self, id: str, caller: Caller) -> Checked:
         """One line as it stands; NOT_FOUND, FORBIDDEN."""
         line = self._own_line(id, caller, "r")
-        return self._restored([line], self.rules())[0]
+        now = self._clock()
+        return self._pending.restored([line], self.rules(now), self.rulebook.day(now))[0]
 
     def events(self, id: str, caller: Caller) -> list[dict[str, Any]]:
         """What happened to a line, in order, each with its hash; NOT_FOUND, FORBIDDEN."""
@@ -366,32 +344,6 @@ class Recognition:
         lines = self._store.lines_of_card(card) if _is_uuid(card) else []
         return [line for line in lines if only is None or line.institution == only]
 
-    def _restored(self, lines: Sequence[Line], rules: RuleSet) -> list[Checked]:
-        """Lines as ``check`` gave them; their results are named from the index."""
-        shown: dict[str, Shown] = {}
-        for person in {line.person for line in lines if line.person and line.body.get("results")}:
-            shown.update(self._named_again([line for line in lines if line.person == person], rules))
-        today = self.rulebook.day(self._clock())
-        return [_restored(line, shown, rules, today) for line in lines]
-
-    def _named_again(self, lines: Sequence[Line], rules: RuleSet) -> dict[str, Shown]:
-        """The results of one person's lines, by reference."""
-        coverage = Coverage.of(rules)
-        items: set[str] = set().union(*(coverage.candidates_for(line.item) for line in lines))
-        rows = self._store.results(lines[0].person, items, 0)
-        references = self._store.references(row.pk for row in rows)
-        wanted = {result for line in lines for result in line.body["results"]}
-        known = {report for line in lines for report in line.body["reports"]}
-        rows = [row for row in rows if references.get(row.pk) in wanted]
-        found: dict[str, Shown] = {}
-        standing = self._store.reports_of({row.pk for row in rows}, GATEWAY)
-        for row in rows:
-            reports = sorted((one.id for one in standing.get(row.pk, ())), key=lambda id: (id not in known, id))
-            reference = references[row.pk]
-            found.setdefault(reference, checking.shown_from(candidate_from(row), reference, next(iter(reports), ""),
-                                                            rules))
-        return found
-
     def summary(self, signature: Signature) -> Summary:
         """For patient-view, which has no orders: what is pending, and what other hospitals have that would count."""
         self.require_institution(signature.institution, signature.now)
@@ -399,12 +351,13 @@ class Recognition:
         who = self._checker.who(signature.patient, self.source(signature.institution), signature.now)
         if not who.person or who.doubt:
             return Summary()
-        wanted = _Wanted(signature.institution)
-        pending = self._pending(wanted, who.person, signature.now - PENDING_DAYS * _DAY, SUMMARY_RESULTS)
+        pending = self._pending.lines(Wanted(signature.institution), who.person,
+                                      signature.now - PENDING_DAYS * DAY, SUMMARY_RESULTS)
         found = self._checker.useful(who.person, signature.patient, signature.institution, rules, signature.now)
         self._store.audit(Access(signature.caller or "gateway", signature.institution, "recognition", signature.hook,
                                  200, signature.peer, (who.person,)))
-        return Summary(tuple(self._restored(pending, rules)), tuple(found[:SUMMARY_RESULTS]), len(found),
+        waiting = self._pending.restored(pending, rules, self.rulebook.day(signature.now))
+        return Summary(tuple(waiting), tuple(found[:SUMMARY_RESULTS]), len(found),
                        tuple(dict.fromkeys(one.institution for one in found)))
 
     def detail(self, id: str, caller: Caller, peer: str = "") -> dict[str, Any]:
@@ -429,22 +382,6 @@ class Recognition:
                 else self._checker.studies_of(report) if detail.item_of(report).startswith("E") else []
             found += [(row.id, study) for study in rows]
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """Which pending lines are asked for."""
-
-    institution: str
-    doctor: str = ""
-    encounter: str = ""
-
-    def by(self, line: Line) -> bool:
-        body = line.body
-        return line.institution == self.institution and line.state in _PENDING and not body.get("billed") \
-            and body.get("verdict") not in ("", Kind.NOT.value) \
-            and (not self.doctor or body.get("doctor") == self.doctor) \
-            and (not self.encounter or body.get("encounter") == self.encounter)
 
 
 @dataclass(slots=True)
@@ -483,24 +420,6 @@ def _name_cards(answers: Iterable[_Answer]) -> None:
         card = decision.card_id((answer.line.id, result) for answer in group for result in answer.finding.results)
         for answer in group:
             answer.card = card
-
-
-def _restored(line: Line, shown: Mapping[str, Shown], rules: RuleSet, today: date) -> Checked:
-    body = decision.body_of(line)
-    order = order_of(line, body)
-    verdict = Verdict(Kind(body.verdict or "NOT"), order, missing=tuple(body.missing), states=tuple(body.states),
-                      reason=body.preselected, catalogue=body.catalogue)
-    open_ = line.state in _PENDING and not body.billed and verdict.kind is Kind.RECOGNISABLE
-    blocking = open_ and rules.setting(line.institution, "blocking", line.item, body.department, today) == "yes"
-    return Checked(order, verdict, tuple(shown[one] for one in body.results if one in shown), line.id, line.state,
-                   body.decision, body.interruptive and open_, not open_ and verdict.kind is Kind.RECOGNISABLE,
-                   blocking, body.card)
-
-
-def order_of(line: Line, body: LineBody) -> Order:
-    """The order as the line keeps it."""
-    return Order(line.institution, line.number, line.item, body.local, body.display, body.department, body.doctor,
-                 body.encounter, body.setting, Side(body.side), (), body.scheme, body.reference)
 
 
 def _ordered(request: BillRequest, rules: RuleSet, source: Source | None) -> Order:
