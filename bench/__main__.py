@@ -12,10 +12,11 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import click
 
-from bench import dicom, gateway, http, mllp, postgres
+from bench import dicom, gateway, http, mllp, postgres, recognition
 from bench.gateway import Gateway
 from bench.messages import oru
 
@@ -117,7 +118,7 @@ def _none_refused(loads: list[mllp.Load]) -> None:
         raise SystemExit(f"{len(refused)} messages were not accepted, the first: {refused[0].decode(errors='replace')}")
 
 
-def _json(g: Gateway, path: str) -> dict:  # type: ignore[type-arg]
+def _json(g: Gateway, path: str) -> dict[str, Any]:
     request = urllib.request.Request(f"http://127.0.0.1:{g.http}/fhir/{path}",
                                      headers={"Authorization": f"Bearer {g.token}", "Accept": "application/fhir+json"})
     with urllib.request.urlopen(request, timeout=120) as answer:
@@ -137,9 +138,16 @@ def _ids(g: Gateway, resource_type: str, count: int) -> list[str]:
 @click.option("--messages", "count", default=3000, help="messages of each MLLP round")
 @click.option("--observations", default=1_000_000, help="size of the large load")
 @click.option("--rounds", default=3, help="rounds of fhir_bench.py")
-def main(parts: tuple[str, ...], count: int, observations: int, rounds: int) -> None:
-    """Measure PARTS (start, mllp, postgres, million, dicom, fhir; all without any) and print the table."""
-    wanted = parts or ("start", "mllp", "postgres", "million", "dicom", "fhir")
+@click.option("--persons", default=200_000, help="of the province, with 50 results each")
+@click.option("--province", type=click.Path(path_type=Path), help="a folder to load the province into and keep it in")
+@click.option("--reminders", default=120_000, help="to be recorded and looked for")
+def main(parts: tuple[str, ...], count: int, observations: int, rounds: int, persons: int, province: Path | None,
+         reminders: int) -> None:
+    """Measure PARTS (start, mllp, postgres, million, dicom, fhir, recognition, province; without any: all) and print
+
+    the table.
+    """
+    wanted = parts or ("start", "mllp", "postgres", "million", "dicom", "fhir", "recognition", "province")
     rows: Rows = []
     if "start" in wanted:
         rows += start_and_memory()
@@ -152,6 +160,10 @@ def main(parts: tuple[str, ...], count: int, observations: int, rounds: int) -> 
         rows += images()
     if "million" in wanted:
         rows += million(observations)
+    if "recognition" in wanted:
+        rows += recognition.freshness() + recognition.reminders(reminders)
+    if "province" in wanted:
+        rows += recognition.order_sign(persons, 20, province)
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
     print("| figure | measured | at least | aim |\n|---|---|---|---|")
     for row in rows:

@@ -8,8 +8,10 @@ import threading
 import time
 import urllib.request
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from bench import cds, gateway, http, mllp, population
@@ -25,13 +27,13 @@ CLIENTS = 16
 Rows = list[tuple[str, str, str, str]]
 
 
-def order_sign(persons: int, seconds: float, data: Path | None = None, tell: object = print) -> Rows:
+def order_sign(persons: int, seconds: float, data: Path | None = None) -> Rows:
     """``order-sign`` with five drafts over 50 results of each of ``persons`` persons; ``data``: loaded before."""
     with _loaded(persons, data) as g:
         token = g.client(f"cds-{g.http}", "bench-orders")
-        http.post(g.http, PATH, lambda n: cds.order_sign(n, persons, run="w"), token, CLIENTS, 3)  # warm-up
+        http.post(g.http, PATH, partial(cds.order_sign, persons=persons, run="w"), token, CLIENTS, 3)  # warm-up
         _require_cards(g, token, persons)
-        runs = [http.post(g.http, PATH, lambda n, r=r: cds.order_sign(n, persons, run=f"r{r}-"), token, CLIENTS,
+        runs = [http.post(g.http, PATH, partial(cds.order_sign, persons=persons, run=f"r{r}-"), token, CLIENTS,
                           seconds, clients=2) for r in range(3)]
         errors = sum(run.errors for run in runs)
         best = sorted(runs, key=lambda run: run.per_second)[1]
@@ -55,7 +57,8 @@ def freshness(seconds: float = 30, rate: float = 100) -> Rows:
         while time.perf_counter() < until:
             person += 1
             sent = time.perf_counter()
-            mllp.send(g.mllp, lambda n, p=person: report(f"f{p}", p, "CBC", datetime.now(zone)), 0, 1, 1)
+            raw = report(f"f{person}", person, "CBC", datetime.now(zone))
+            mllp.send(g.mllp, {0: raw}.__getitem__, 0, 1, 1)
             while not _reminded(g, token, person):
                 if time.perf_counter() - sent > 10:
                     raise SystemExit("a report was not visible within 10 s")
@@ -124,7 +127,7 @@ class _loaded:
             shutil.rmtree(self._own, ignore_errors=True)
 
 
-def _post(g: Gateway, path: str, token: str, body: bytes) -> dict:  # type: ignore[type-arg]
+def _post(g: Gateway, path: str, token: str, body: bytes) -> dict[str, Any]:
     request = urllib.request.Request(f"http://127.0.0.1:{g.http}{path}", body, {
         "Authorization": f"Bearer {token}", "Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
