@@ -84,14 +84,21 @@ class Ordering:
 
     # ---------------------------------------------------------------- before it is stored
 
-    def admit(self, conversion: Conversion, sender: Sender) -> None:
+    def admit(self, conversion: Conversion, sender: Sender) -> list[BillRequest]:
         """Complete what the message leaves to what is known, then refuse what a decision forbids; bill what it allows.
 
-        CONFLICT (detail ``recognised``) with the decision's id; then nothing of the message has happened.
+        Returns what was billed or cancelled, for ``take_back``. CONFLICT (detail ``recognised``) with the decision's
+        id; then nothing of the message has happened.
         """
         self._complete(conversion)
         self._guard(conversion.orders, sender)
-        self._charge(conversion, sender)
+        return self._charge(conversion, sender)
+
+    def take_back(self, billed: Sequence[BillRequest], sender: Sender) -> None:
+        """Undo what ``admit`` did, since the message is not stored after all; last first."""
+        for request in reversed(billed):
+            undo = {"bill": "cancel", "cancel": "bill"}[request.action]
+            self._recognition.bill(replace(request, action=undo), sender.caller, sender.peer)
 
     def _complete(self, conversion: Conversion) -> None:
         """An order that is named by ORC alone gets its new status; a changed one keeps when it was made."""
@@ -138,7 +145,7 @@ class Ordering:
         known = self._store.lines(waking) if waking else {}
         return [(waking[id], line) for id, line in known.items() if line.state == State.RECOGNISED]
 
-    def _charge(self, conversion: Conversion, sender: Sender) -> None:
+    def _charge(self, conversion: Conversion, sender: Sender) -> list[BillRequest]:
         """Ask of all before any is billed: one that may not be refuses the message."""
         patients = {change.resource["id"]: change.resource for change in conversion.changes
                     if change.resource["resourceType"] == "Patient"}
@@ -151,11 +158,10 @@ class Ordering:
             for charge, request in requests:
                 if self._ask(charge, request, sender) not in ("ALREADY_BILLED", "NOT_BILLED"):
                     done.append(request)
-        except GatewayError:  # a doctor recognised it in between: take back what this message has billed
-            for request in reversed(done):
-                undo = {"bill": "cancel", "cancel": "bill"}[request.action]
-                self._recognition.bill(replace(request, action=undo), sender.caller, sender.peer)
+        except GatewayError:  # a doctor recognised it in between
+            self.take_back(done, sender)
             raise
+        return done
 
     def _ask(self, charge: Charge, request: BillRequest, sender: Sender) -> str:
         answer = self._recognition.bill(request, sender.caller, sender.peer)

@@ -87,16 +87,17 @@ class Pipeline:
         settlement = Settlement(inbound.id, "stored", institution, "^".join(header.message_type), receipt,
                                 conversion.unmapped)
         access = Access(f"mllp:{header.sending_facility}", institution, "receive", f"inbox/{inbound.id}", 200, peer)
-        sender = None
-        if conversion.orders or conversion.charges:
-            sender = _sender(adapter, header, peer)
-            self.ordering.admit(conversion, sender)
-        # An order is settled when it has been matched, so that a crash in between runs it again.
-        unit = Unit(self._puts(conversion, institution), None if conversion.orders else settlement, access=access)
+        sender = _sender(adapter, header, peer) if conversion.orders or conversion.charges else None
+        billed = self.ordering.admit(conversion, sender) if sender else []
         try:
-            self.store.write(unit, GATEWAY)
-        except GatewayError as error:
-            if error.category is Category.CONFLICT:  # the store names the resource; its time was this field's
+            # An order is settled when it has been matched, so that a crash in between runs it again.
+            self.store.write(Unit(self._puts(conversion, institution), None if conversion.orders else settlement,
+                                  access=access), GATEWAY)
+        except Exception as error:
+            if sender and billed:
+                self.ordering.take_back(billed, sender)
+            if isinstance(error, GatewayError) and error.category is Category.CONFLICT:
+                # the store names the resource; its time was this field's
                 error.where = "OBR-22" if any(obr.get(22) for obr in message.all("OBR")) and not sender else "MSH-7"
             raise
         if sender is None or not conversion.orders:

@@ -415,6 +415,16 @@ def test_a_refused_bill_raises_and_takes_back_what_it_billed(covered: Site, monk
     assert [e.kind for e in covered.store.events(line_id("hz-demo-2", "X1"))] == ["ordered", "billed", "bill_cancelled"]
 
 
+def test_a_message_that_is_not_stored_leaves_no_bill(covered: Site) -> None:
+    """An order with its charge that comes after a newer version of it is a CONFLICT: nothing is billed either."""
+    covered.accepted(xihu(*order("X1", "LFT^肝功能", "XO"), control_id="N1"))
+    late = xihu(*order("X1", "LFT^肝功能", "NW"), charge("X1", "LFT")[0], control_id="L2")
+    refused = covered.send(late.replace(NOW.encode() + b"+0800", b"20200101000000+0800", 1))
+    assert code(refused) == "AE" and errors(refused)[0][1] == "205"
+    line = covered.store.lines([line_id("hz-demo-2", "X1")])[line_id("hz-demo-2", "X1")]
+    assert line.body["billed"] is False
+
+
 def test_orders_build_on_what_hl7apy_reads(covered: Site) -> None:
     """An independent parser validates the response messages against the standard."""
     from hl7apy.parser import parse_message
