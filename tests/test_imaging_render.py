@@ -271,6 +271,7 @@ _SAMPLES = [part10(RAMP, WindowCenter="40", WindowWidth="400"), part10(np.zeros(
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(_SAMPLES), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=12),
        st.integers(0, 2000))
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_damage_never_escapes(content: bytes, changes: list[tuple[int, int]], cut: int) -> None:
     """Whatever is wrong with the bytes, there is a picture or a refusal that an edge can answer."""
     damaged = bytearray(content)
