@@ -28,7 +28,7 @@ from gateway.recognition.decision import changed
 from gateway.recognition.model import BillRequest, Checked, EventKind, Kind, Order, Signature, State
 from gateway.recognition.notices import sentence_of
 from gateway.recognition.orders import line_id, order_from
-from gateway.search import resolve_conditional
+from gateway.search import escape, resolve_conditional
 from gateway.source import Change, Charge, Conversion, OrderLine, Resource, Source, Unmapped
 from gateway.store.model import Line, Put, Unit
 
@@ -186,7 +186,8 @@ class Ordering:
         """The order's number where the charge names the filler's alone (FT1-23)."""
         if not charge.filler:
             return charge.number
-        query = f"ServiceRequest?identifier={_escaped(charge.filler)}"
+        system, _, value = charge.filler.partition("|")
+        query = f"ServiceRequest?identifier={quote(f'{system}|{escape(value)}', safe='')}"
         for request in resolve_conditional(self._store, GATEWAY, query):
             known = self._known(request)
             for identifier in (known or {}).get("identifier", ()):
@@ -330,14 +331,6 @@ def _language(message: hl7v2.Message) -> str:
     except UnicodeEncodeError:
         return "en"
     return "zh"
-
-
-def _escaped(token: str) -> str:
-    """A token's value in a query string: ``,`` ``$`` ``|`` of the value are escaped (search.html#escaping)."""
-    system, _, value = token.partition("|")
-    for character in "\\,$|":
-        value = value.replace(character, f"\\{character}")
-    return quote(f"{system}|{value}", safe="")
 
 
 def _now() -> int:

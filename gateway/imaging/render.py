@@ -27,7 +27,6 @@ MAX_FRAMES = 100_000
 MIN_SIZE, MAX_SIZE = 16, 2048
 _JPEG_UP_TO = 256  # pixels: a thumbnail; larger ones are exact
 _DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.8.1")
-_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice of it
 
 Pixels = NDArray[Any]

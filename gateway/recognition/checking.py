@@ -163,7 +163,7 @@ class Checker:
         numbers = {str(one["value"]) for one in report.get("identifier") or () if one.get("value")}
         if not subject.startswith("Patient/") or not numbers:
             return []
-        wanted = ",".join(map(_escaped, sorted(numbers)))
+        wanted = ",".join(map(search.escape, sorted(numbers)))
         page = search.search(self._store, GATEWAY, "ImagingStudy", [("subject", subject), ("identifier", wanted)])
         return [row for row in page.rows if _is_available(row)]
 
@@ -271,10 +271,3 @@ def _read(row: Row) -> dict[str, Any]:
 
 def _is_available(row: Row) -> bool:
     return b'"status":"available"' in row.tail
-
-
-def _escaped(value: str) -> str:
-    """A value within a search (search.html#escaping)."""
-    for character in "\\$,|":
-        value = value.replace(character, "\\" + character)
-    return value

@@ -115,7 +115,7 @@ class Detail:
 
     def _read(self, kind: str, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         rows = self._store.named([types.key(kind, id) for id in ids], GATEWAY)
-        return {row.id: _read(row) for row in rows}
+        return {row.id: read(row) for row in rows}
 
     def _report(self, report: Mapping[str, Any], observations: Mapping[str, dict[str, Any]], body: LineBody,
                 trend: _Trend) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class Detail:
         """The studies to open: those that the report names, else those of its order's numbers."""
         named = [str(one.get("reference", "")).partition("/")[2] for one in report.get("imagingStudy") or ()]
         found = list(self._read("ImagingStudy", filter(None, named)).values()) if named else \
-            [_read(row) for row in self._checker.studies_of(report)] if item_of(report).startswith("E") else []
+            [read(row) for row in self._checker.studies_of(report)] if item_of(report).startswith("E") else []
         return [{"id": str(one["id"]), "uid": _study_uid(one), "description": str(one.get("description", "")),
                  "status": str(one.get("status", ""))} for one in found]
 
@@ -186,7 +186,7 @@ class Detail:
         item_at = {one.pk: (one.item, one.time) for one in rows}
         found: _Trend = {}
         for row in self._store.rows([pk for pks in newest.values() for pk in pks], GATEWAY):
-            observation = _read(row)
+            observation = read(row)
             item, at = item_at[row.pk]
             quantity = observation.get("valueQuantity") or {}
             if quantity.get("value") is not None:
@@ -217,7 +217,8 @@ def _reason(row: Reason) -> dict[str, Any]:
             "counts": row.counts}
 
 
-def _read(row: Row) -> dict[str, Any]:
+def read(row: Row) -> dict[str, Any]:
+    """A stored resource, decimals exact."""
     return json.loads(resource.text(row.resource_type, row.id, row.version, row.updated, row.tail))
 
 

@@ -24,7 +24,7 @@ from gateway.adapter import Adapters
 from gateway.caller import GATEWAY, Caller
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
-from gateway.fhir import check, json, resource
+from gateway.fhir import check
 from gateway.recognition import billing, checking, decision, detail, issue
 from gateway.recognition.checking import Checker, Finding, Found
 from gateway.recognition.model import (
@@ -232,7 +232,7 @@ class Recognition:
         rows = {row.id: row for row in self._store.named([types.key("ServiceRequest", id) for id in ids], GATEWAY)
                 if row.institution == line.institution}
         row = next((rows[id] for id in ids if id in rows), None)
-        given = _read(row) if row else issue.service_request(line, body, source, rules)
+        given = detail.read(row) if row else issue.service_request(line, body, source, rules)
         request, status = issue.with_status(line, body, given)
         puts = [] if row and request == given else [
             Put(request, row.institution if row else line.institution, if_match=row.version if row else 0)]
@@ -252,7 +252,7 @@ class Recognition:
 
     def _released(self, request: str) -> list[Put]:
         page = search.search(self._store, GATEWAY, "Appointment", [("based-on", f"ServiceRequest/{request}")])
-        found = [(row, issue.released(_read(row))) for row in page.rows]
+        found = [(row, issue.released(detail.read(row))) for row in page.rows]
         return [Put(freed, row.institution, if_match=row.version) for row, freed in found if freed]
 
     def _trace(self, line: Line) -> list[dict[str, Any]]:
@@ -375,7 +375,7 @@ class Recognition:
         line = self._own_line(id, caller, "r")
         found: list[tuple[str, Row]] = []
         for row in self._store.named([types.key("DiagnosticReport", one) for one in line.body["reports"]], GATEWAY):
-            report = _read(row)
+            report = detail.read(row)
             named = [one["reference"].rpartition("/")[2] for one in report.get("imagingStudy", ())
                      if "ImagingStudy/" in one.get("reference", "")]
             rows = self._store.named([types.key("ImagingStudy", one) for one in named], GATEWAY) if named \
@@ -428,10 +428,6 @@ def _ordered(request: BillRequest, rules: RuleSet, source: Source | None) -> Ord
     item = item_of([(system, request.code)], rules, source, "code") if request.code else ""
     return Order(request.institution, request.number, item, request.code, department=request.department,
                  doctor=request.doctor, scheme=request.scheme)
-
-
-def _read(row: Row) -> dict[str, Any]:
-    return json.loads(resource.text(row.resource_type, row.id, row.version, row.updated, row.tail))
 
 
 def _is_uuid(text: str) -> bool:

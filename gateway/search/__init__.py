@@ -18,7 +18,7 @@ from gateway.search.cursor import opened, seal
 from gateway.search.include import included
 from gateway.search.nodes import Node, Nothing
 from gateway.search.plan import Sort
-from gateway.search.query import COUNT, MOST, Criterion, Query, read
+from gateway.search.query import COUNT, MOST, Criterion, Query, escape, read
 from gateway.store import types
 from gateway.store.model import Row
 
@@ -165,4 +165,4 @@ def _encoded(pairs: list[tuple[str, str]]) -> str:
                     for name, value in pairs if value)
 
 
-__all__ = ["COLUMNS", "COUNT", "MOST", "Page", "resolve_conditional", "search"]
+__all__ = ["COLUMNS", "COUNT", "MOST", "Page", "escape", "resolve_conditional", "search"]

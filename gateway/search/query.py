@@ -84,6 +84,13 @@ def split(text: str, mark: str) -> list[str]:
     return [*parts, text[start:]]
 
 
+def escape(value: str) -> str:
+    """A value as it stands in a criterion, so that none of its characters is a mark (search.html#escaping)."""
+    for character in "\\$,|":
+        value = value.replace(character, "\\" + character)
+    return value
+
+
 def unescape(text: str) -> str:
     r"""``\,`` ``\|`` ``\$`` ``\\`` as the character itself."""
     if "\\" not in text:

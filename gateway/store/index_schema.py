@@ -121,13 +121,6 @@ def changes(old: Rows, new: Rows) -> tuple[dict[str, list[tuple[Any, ...]]], dic
     return delete, insert
 
 
-def insert_sql(table: Table, dialect: Dialect) -> str:
-    """``INSERT`` of a whole row for the driver's ``executemany``; the dictionary skips what it has."""
-    marks = ", ".join([_mark(dialect)] * len(table.columns))
-    skip = " ON CONFLICT DO NOTHING" if table is idx_term else ""
-    return f"INSERT INTO {table.name} ({', '.join(c.name for c in table.columns)}) VALUES ({marks}){skip}"
-
-
 def delete_sql(table: Table, dialect: Dialect) -> str:
     """``DELETE`` of one row by its primary key; ``key_of`` picks the values."""
     return f"DELETE FROM {table.name} WHERE " + " AND ".join(f"{c.name} = {_mark(dialect)}" for c in table.primary_key)
