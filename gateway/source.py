@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,6 +29,11 @@ def _uuid5(name: str) -> str:
     """``str(uuid.uuid5(_IDS, name))`` (RFC 4122 4.3) in a third of the time: a message asks for thirty."""
     digest = _digest(name)
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
+
+
+def message_digest(protocol: str, raw: bytes) -> bytes:
+    """What tells one message from another: equal bytes are one message, and the Binary of its original."""
+    return hashlib.blake2b(raw, digest_size=16, person=protocol.encode()[:16]).digest()
 
 
 class Codes(Protocol):
@@ -114,6 +119,41 @@ class Charge:
     scheme: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Bytes that a message carries (an ED in OBX-5): they go to the object store before the resources are written.
+
+    ``id``: of the Binary that names them. It holds a digest of the bytes, so that other bytes are another Binary.
+    """
+
+    id: str
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """A change of a resource that the message names and does not carry: the Patient that a merge ends (MRG-1).
+
+    ``change`` gets what is stored, a dict of its own or None, and returns what it becomes; None leaves it as it is.
+    It is pure, may be called again when somebody else was quicker, and may raise NOT_FOUND. It runs after ``changes``
+    in the same transaction, so that it sees only what earlier messages stored.
+    """
+
+    resource_type: str
+    id: str
+    change: Callable[[Resource | None], Resource | None]
+    as_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something in the message that is kept but not as its sender may expect; ``where`` is the sender's path."""
+
+    where: str
+    sentence: str  # never a value of the message
+
+
 @dataclass(slots=True)
 class Conversion:
     """What a message or a study became: the resources in dependency order, and the remarks to answer and count.
@@ -125,6 +165,9 @@ class Conversion:
     unmapped: list[Unmapped] = field(default_factory=list)
     orders: list[OrderLine] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
+    documents: list[Document] = field(default_factory=list)
+    amendments: list[Amendment] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import Any
 
-from gateway.source import Unmapped
+from gateway.source import Unmapped, message_digest
 from gateway.store.codec import Codec
 from gateway.store.database import Reader, Transaction
 from gateway.store.model import Inbound, InboxRow, Receipt, Settlement, UnmappedRow
@@ -37,7 +36,7 @@ class Arrival:
 
 def arrival(raw: bytes, protocol: str, peer: str, control_id: str, facility: str, codec: Codec) -> Arrival:
     """Digest and compressed bytes, made in the caller's thread."""
-    digest = blake2b(raw, digest_size=16, person=protocol.encode()[:16]).digest()
+    digest = message_digest(protocol, raw)
     number, body = codec.compress(f"raw:{protocol}", raw)
     return Arrival(digest, protocol, peer, control_id, facility, number, body)
 
