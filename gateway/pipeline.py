@@ -19,6 +19,8 @@ from gateway.caller import GATEWAY
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
 from gateway.fhir import check
+from gateway.fhir import json as fhir_json
+from gateway.fhir.resource import text
 from gateway.ordering import Ordering, Sender, unmapped_remark
 from gateway.recognition.marks import Marks
 from gateway.recognition.versions import Rulebook
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from gateway.store import Store
 
 log = logging.getLogger("huren.pipeline")
+
+_AMENDING = 8  # how often a resource is read again that somebody else changes at the same time
 
 
 class Pipeline:
@@ -91,8 +95,8 @@ class Pipeline:
         billed = self.ordering.admit(conversion, sender) if sender else []
         try:
             # An order is settled when it has been matched, so that a crash in between runs it again.
-            self.store.write(Unit(self._puts(conversion, institution), None if conversion.orders else settlement,
-                                  access=access), GATEWAY)
+            self._write(conversion, institution, Unit(settlement=None if conversion.orders else settlement,
+                                                      access=access))
         except Exception as error:
             if sender and billed:
                 self.ordering.take_back(billed, sender)
@@ -123,6 +127,34 @@ class Pipeline:
         except GatewayError as error:  # the hospital's folder has changed since: what was stored stays stored
             log.warning("reminder of inbox=%s not repeated: %s", receipt.inbox_id, error.category.value)
             return receipt
+
+    def _write(self, conversion: Conversion, institution: str, unit: Unit) -> None:
+        """Documents first: what no resource names does no harm, and a message that is sent again puts them again."""
+        for document in conversion.documents:
+            self.store.objects.put(document_key(institution, document.id), document.data)
+        puts = self._puts(conversion, institution)
+        for left in reversed(range(_AMENDING)):
+            unit.operations = [*puts, *self._amended(conversion, institution)]
+            try:
+                self.store.write(unit, GATEWAY)
+                return
+            except GatewayError as error:
+                if error.detail != "precondition" or not left:
+                    raise
+
+    def _amended(self, conversion: Conversion, institution: str) -> list[Put | Delete]:
+        """The amendments as of now: each is written only if nobody else was quicker."""
+        operations: list[Put | Delete] = []
+        for amendment in conversion.amendments:
+            row = self.store.read(amendment.resource_type, amendment.id, GATEWAY)
+            current = None if row is None or row.deleted else fhir_json.loads(
+                text(row.resource_type, row.id, row.version, row.updated, row.tail))
+            if (changed := amendment.change(current)) is None:
+                continue
+            check.require_valid(changed, profile=True)
+            operations.append(Put(changed, institution, amendment.as_of, amendment.on_older,
+                                  if_match=row.version if row is not None and current is not None else 0))
+        return operations
 
     def _puts(self, conversion: Conversion, institution: str) -> list[Put | Delete]:
         for change in conversion.changes:
@@ -227,15 +259,24 @@ def _peek(raw: bytes) -> tuple[hl7v2.Header | None, GatewayError | None]:
         return None, error
 
 
+def document_key(institution: str, binary_id: str) -> str:
+    """Where the object store keeps the bytes of a Binary that a message brought."""
+    return f"documents/{institution}/{binary_id}"
+
+
 def _stored(inbox_id: int, conversion: Conversion) -> Receipt:
+    resources = len(conversion.changes) + len(conversion.amendments)
+    if conversion.remarks:  # something is not as its sender may expect: more urgent than a code that wants a map
+        first = conversion.remarks[0]
+        more = f" (and {len(conversion.remarks) - 1} more)" if len(conversion.remarks) > 1 else ""
+        return Receipt(inbox_id, resources=resources, remark=first.sentence + more, remark_where=first.where)
     if not conversion.unmapped:
-        return Receipt(inbox_id, resources=len(conversion.changes))
-    first = conversion.unmapped[0]
+        return Receipt(inbox_id, resources=resources)
+    where = conversion.unmapped[0].where
     if conversion.orders:
-        return Receipt(inbox_id, resources=len(conversion.changes), remark=unmapped_remark(conversion.unmapped),
-                       remark_where=first.where)
+        return Receipt(inbox_id, resources=resources, remark=unmapped_remark(conversion.unmapped), remark_where=where)
     remark = f"stored; {len(conversion.unmapped)} code(s) are not mapped to unified items: add them to codes.csv"
-    return Receipt(inbox_id, resources=len(conversion.changes), remark=remark, remark_where=first.where)
+    return Receipt(inbox_id, resources=resources, remark=remark, remark_where=where)
 
 
 def _refused(inbox_id: int, error: GatewayError) -> Receipt:

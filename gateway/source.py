@@ -135,15 +135,16 @@ class Document:
 class Amendment:
     """A change of a resource that the message names and does not carry: the Patient that a merge ends (MRG-1).
 
-    ``change`` gets what is stored, a dict of its own or None, and returns what it becomes; None leaves it as it is.
-    It is pure, may be called again when somebody else was quicker, and may raise NOT_FOUND. It runs after ``changes``
-    in the same transaction, so that it sees only what earlier messages stored.
+    ``change`` gets what earlier messages stored, a dict of its own or None, and returns what it becomes; None leaves it
+    as it is. It is pure, may be called again when somebody else was quicker, and may raise NOT_FOUND. What it makes is
+    written with ``changes``, after them; so a resource is either among them or amended, not both.
     """
 
     resource_type: str
     id: str
     change: Callable[[Resource | None], Resource | None]
     as_of: int | None = None
+    on_older: str = "refuse"  # as in `Change`
 
 
 @dataclass(frozen=True, slots=True)
