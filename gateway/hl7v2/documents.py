@@ -16,7 +16,7 @@ def document(builder: Builder, whole_id: str, content_type: str, data: bytes, se
 
     ``whole_id``: of the resource that shows the document. The Binary's id holds a digest of the bytes: the same
     document sent again is the same Binary, a corrected one is another, and the older one stays readable for the older
-    version of the resource. ``security_reference``: whose the document is, ``Patient/…`` (binary.html, securityContext).
+    version of the resource. ``security_reference``: whose the document is, ``Patient/…`` (binary.html).
     """
     made = builder.part(whole_id, "Binary", hashlib.sha256(data).hexdigest())
     made["contentType"] = content_type
