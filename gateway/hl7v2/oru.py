@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2.builder import Builder
 from gateway.hl7v2.message import Message, Segment
+from gateway.hl7v2.observation import add_observation
 from gateway.hl7v2.people import encounter_from, hospital, patient_from
 from gateway.hl7v2.provenance import add_provenance
-from gateway.hl7v2.report import add_observation, add_report
+from gateway.hl7v2.report import add_report
 from gateway.hl7v2.request import Order, Result, Subject
 from gateway.source import Conversion, Source
 

@@ -1,0 +1,153 @@
+"""One OBX of a report, or of a patient or specimen, as Observation (guide: OBX map)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gateway.errors import Category, GatewayError
+from gateway.hl7v2 import tables
+from gateway.hl7v2.builder import DICOM_STUDY, Builder, Reference
+from gateway.hl7v2.datatypes import entity_identifier
+from gateway.hl7v2.message import Segment
+from gateway.hl7v2.people import performing_organization, practitioner
+from gateway.hl7v2.request import Result, Subject, notes_of
+from gateway.hl7v2.values import VALUE_ATTACHMENT, Value, values_of
+from gateway.source import Resource
+from gateway.terminology import BASE
+
+_SUB_ID = "http://hl7.org/fhir/StructureDefinition/observation-v2-subid"
+_ANALYSIS_TIME = "http://hl7.org/fhir/StructureDefinition/observation-analysis-date-time"
+_ALTERNATE_CODES = "http://hl7.org/fhir/StructureDefinition/alternate-codes"
+_FLAG = f"{BASE}/CodeSystem/recognition-flag"
+_ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
+
+
+class Report(NamedTuple):
+    """What the Observations of a report share."""
+
+    key: str
+    id: str
+    as_of: int | None
+    category: str  # "laboratory", "imaging" or ""
+    effective: dict[str, Any]
+    specimen: Reference | None
+    forms: list[dict[str, Any]]
+    studies: list[Reference]
+    flags: list[str]  # of CodeSystem recognition-flag
+
+
+def add_observation(result: Result, report: Report | None, subject: Subject, builder: Builder) -> Reference:
+    """One OBX with its NTE as Observation; without a report it is an observation of the patient (2.7 and later)."""
+    obx = result.obx
+    units = builder.units(obx)
+    concept, known = builder.concept(obx, 3, "test", units.get("unit", ""))
+    sub_id = obx.text(4).strip()
+    key = f"{report.key if report else subject.key}|{known.code}|{sub_id}"
+    if report is None:
+        made = builder.resource("Observation", builder.distinct(f"{key}|{obx.get(14)}"))
+    else:
+        made = builder.part(report.id, "Observation", builder.distinct(key))
+        if report.flags:
+            made["meta"]["tag"] = [{"system": _FLAG, "code": flag} for flag in report.flags]
+    values = values_of(obx, units, builder.source)
+    long = obx.size > 15  # few senders fill more than 14 fields
+    if extension := _extensions(obx, sub_id, values, builder):
+        made["extension"] = extension
+    if long and obx.raw_field(21) and (number := entity_identifier(obx.first(21), "observation", builder.source,
+                                                                   "FILL")):
+        made["identifier"] = [number]
+    sent, made["status"] = builder.state(obx, 11, tables.OBSERVATION_STATUS)
+    if sent == "X":
+        made["_status"] = {"extension": [{"url": _ALTERNATE_CODES, "valueCodeableConcept": {
+            "coding": [{"system": f"{tables.V2}0085", "code": "X"}]}}]}
+    if report and report.category:
+        made["category"] = [{"coding": [{"system": _CATEGORY, "code": report.category,
+                                         "display": tables.CATEGORY_DISPLAY[report.category]}]}]
+    made["code"] = concept
+    made["subject"] = {**subject.patient}
+    if subject.encounter:
+        made["encounter"] = {**subject.encounter}
+    if observed := builder.date_time(obx, 14):
+        made["effectiveDateTime"] = observed
+    elif report:
+        made.update(report.effective)
+    made["performer"] = _performers(obx, builder) if long else [builder.hospital()]
+    _put_value(made, obx, sent, values)
+    if flags := builder.flags(obx):
+        made["interpretation"] = flags
+    if result.notes and (notes := notes_of(result.notes)):
+        made["note"] = notes
+    if long:
+        _put_details(made, obx, builder)
+    if report and report.specimen:
+        made["specimen"] = {**report.specimen}
+    if long and obx.raw_field(18) and (device := entity_identifier(obx.first(18), "device", builder.source, "")):
+        made["device"] = {"type": "Device", "identifier": device}
+    if ranges := builder.ranges(obx, units):
+        made["referenceRange"] = ranges
+    if len(values) > 1 and len(several := [value for value in values if value[0] != "valueAttachment"]) > 1:
+        made["component"] = [{"code": concept, name: value} for name, value in several]
+    if report:
+        _enclose(obx, known.sent == DICOM_STUDY, values, report, builder)
+    return builder.add(made, report.as_of if report else builder.sent_at, "refuse")
+
+
+def _put_details(made: Resource, obx: Segment, builder: Builder) -> None:
+    """OBX-20 and OBX-17."""
+    for name, at in (("bodySite", 20), ("method", 17)):
+        if detail := builder.coded(obx, at):
+            made[name] = detail
+
+
+def _performers(obx: Segment, builder: Builder) -> list[Reference]:
+    """OBX-16 and the performing organization; the hospital itself where none is named."""
+    people = [person for part in obx.repetitions(16) if (person := practitioner(part, builder))]
+    organization = performing_organization(obx, builder) if obx.raw_field(23) or obx.raw_field(15) else None
+    return [*people, organization or builder.hospital()]
+
+
+def _put_value(made: Resource, obx: Segment, sent_status: str, values: list[Value]) -> None:
+    """One value, or why there is none; several become components (``add_observation``)."""
+    if len(values) > 1:
+        values = [value for value in values if value[0] != "valueAttachment"] or values
+    if len(values) > 1 and values[0][0] != "valueAttachment":
+        return
+    if values:
+        name, value = values[0]
+        if name == "valueAttachment":  # R4 has no such value: it is in the report's presentedForm
+            made["dataAbsentReason"] = {"coding": [{"system": _ABSENT, "code": "unsupported"}]}
+        else:
+            made[name] = value
+        return
+    if sent_status == "U":
+        raise GatewayError(Category.INVALID, f"OBX-11 U makes a result final without its value{obx.which()}; send the "
+                           "value again with status F", "OBX-5", detail="required")
+    status = made["status"]
+    reason = "temp-unknown" if status in ("registered", "preliminary") else "unknown"
+    if sent_status == "N":
+        reason = "not-asked"
+    made["dataAbsentReason"] = {"coding": [{"system": _ABSENT, "code": reason}]}
+
+
+def _extensions(obx: Segment, sub_id: str, values: list[Value], builder: Builder) -> list[dict[str, Any]]:
+    extension: list[dict[str, Any]] = []
+    if sub_id:
+        extension.append({"url": _SUB_ID, "extension": [{"url": "original-sub-identifier", "valueString": sub_id}]})
+    if obx.size > 19 and (analysed := builder.date_time(obx, 19)):
+        extension.append({"url": _ANALYSIS_TIME, "valueDateTime": analysed})
+    for name, value in values:
+        if name == "valueAttachment":  # the bytes stand once, in DiagnosticReport.presentedForm
+            kept = {key: part for key, part in value.items() if key != "data"}
+            extension.append({"url": VALUE_ATTACHMENT, "valueAttachment": kept})
+    return extension
+
+
+def _enclose(obx: Segment, is_study: bool, values: list[Value], report: Report, builder: Builder) -> None:
+    """Documents go to the report's presentedForm; a DICOM study (113014, IHE RAD) to its imagingStudy."""
+    for name, value in values:
+        if name == "valueAttachment":
+            report.forms.append(value)
+    if is_study and (uid := obx.get(5) or obx.get(5, 2)):
+        report.studies.append({"reference": f"ImagingStudy/{builder.source.id_for('ImagingStudy', uid)}",
+                               "identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}})
