@@ -30,6 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "search": {"errors", "source", "caller", "indexing", "fhir", "store", "terminology", "config"},
     "adapter": {"errors", "source", "terminology", "hl7v2", "imaging"},
     "conformance": {"errors", "source", "terminology", "hl7v2", "imaging", "adapter", "fhir"},
+    "onboarding": {"errors", "source", "terminology", "hl7v2", "imaging", "adapter", "conformance", "fhir"},
     "ordering": {"errors", "source", "config", "caller", "hl7v2", "adapter", "fhir", "store", "search", "recognition"},
     "pipeline": {"errors", "source", "config", "caller", "hl7v2", "imaging", "adapter", "fhir", "store", "recognition",
                  "ordering"},
@@ -37,16 +38,17 @@ ARROWS: dict[str, set[str]] = {
               "search", "recognition", "terminology", "identity", "indexing"},
     "supervisor": {"errors", "config", "store", "edges", "recognition"},
     "commands": {"errors", "source", "config", "caller", "hl7v2", "imaging", "adapter", "conformance", "fhir", "store",
-                 "search", "pipeline", "edges", "supervisor", "terminology", "recognition"},
+                 "onboarding", "search", "pipeline", "edges", "supervisor", "terminology", "recognition"},
     "__main__": {"errors", "config", "commands"},
 }
 #: Only here may a library of a protocol or a database be named.
 HOMES = {"flask": "edges", "werkzeug": "edges", "jinja2": "edges", "granian": "edges", "pynetdicom": "edges",
          "sqlalchemy": "store search", "sqlite3": "store", "psycopg": "store", "obstore": "store",
-         "click": "commands __main__", "rich": "commands", "hl7apy": "conformance"}
+         "click": "commands __main__", "rich": "commands", "hl7apy": "conformance",
+         "rapidfuzz": "onboarding", "pypinyin": "onboarding", "opencc": "onboarding"}
 PURE = ("errors", "source", "caller", "identity", "terminology", "hl7v2", "imaging", "indexing", "adapter")
 #: Files of other parts that are pure: what the map in the part's docstring says (``verdict.py   judge() …   pure``).
-MAPPED = ("recognition",)
+MAPPED = ("recognition", "onboarding")
 IMPURE = {"socket", "time", "random", "secrets", "sqlalchemy", "sqlite3", "subprocess", "asyncio", "threading",
           "multiprocessing", "http", "requests", "httpx", "tempfile", "shutil", "signal", "select", "selectors"}
 #: Calls that take a clock or a random, by the end of their name.

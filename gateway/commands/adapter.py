@@ -10,6 +10,8 @@ from gateway import conformance
 from gateway.adapter import hospital_folders
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
+from gateway.onboarding import suggest as suggestions
+from gateway.onboarding.menu import explanation, menu_rows, table
 
 _PATHS = click.argument("paths", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path),
                         metavar="[PATH]…")
@@ -63,6 +65,25 @@ def golden(settings: Settings, paths: tuple[Path, ...]) -> None:
         click.echo(path)
     if changed:
         click.echo(f"{len(changed)} expected file(s) rewritten; read the difference before you keep them", err=True)
+
+
+@adapter.command()
+@click.argument("menu", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="MENU.tsv")
+@click.option("--explain", is_flag=True, help="Say why, row by row, in place of the table.")
+def suggest(menu: Path, explain: bool) -> None:
+    """Print up to three items of the catalogue for each row of a menu, with a score between 0 and 1.
+
+    MENU.tsv: columns local, display, unit and specimen, separated by tabs, with a header. A person approves; what is
+    approved goes into codes.csv.
+    """
+    try:
+        rows = menu_rows(menu.read_text(encoding="utf-8"), menu.name)
+    except UnicodeDecodeError as error:
+        raise GatewayError(Category.MALFORMED, "not UTF-8; convert the menu first, such as with "
+                           "`iconv -f gb18030 -t utf-8`", menu.name) from error
+    found = suggestions.suggest(rows)
+    for line in (explanation if explain else table)(rows, found):
+        click.echo(line)
 
 
 def folders_of(paths: list[Path]) -> list[Path]:
