@@ -18,7 +18,7 @@ from gateway.adapter import Adapter, load, load_all
 from gateway.errors import Category, GatewayError
 from gateway.fhir import check as fhir_check
 from gateway.fhir import json as fhir_json
-from gateway.source import Conversion, Resource
+from gateway.source import Conversion, Resource, message_digest, original_id
 
 #: What a hook may import: the standard library's pure parts and `gateway.adapter`.
 _HOOK_IMPORTS = {"gateway.adapter", "__future__", "re", "decimal", "datetime", "collections", "itertools", "functools",
@@ -148,9 +148,11 @@ def _same_input_same_output(adapter: Adapter) -> Iterator[tuple[str, str]]:
 
 @_rule
 def _references_resolve(adapter: Adapter) -> Iterator[tuple[str, str]]:
-    """Every relative reference points to a resource that the same example makes, or another one: a report's images."""
+    """Every relative reference points to a resource that the same example makes, or another one: a report's images; or
+    to the message itself."""
     conversions = list(_conversions(adapter))
     made = {f"{r['resourceType']}/{r['id']}" for _, conversion in conversions for r in _resources(conversion)}
+    made |= {f"Binary/{original_id(message_digest('hl7v2', path.read_bytes()))}" for path, _ in conversions}
     for path, conversion in conversions:
         for resource in _resources(conversion):
             for reference in _references(resource):

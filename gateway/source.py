@@ -36,6 +36,11 @@ def message_digest(protocol: str, raw: bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=16, person=protocol.encode()[:16]).digest()
 
 
+def original_id(digest: bytes) -> str:
+    """Id of the Binary that a message's bytes can be read as: no resource is stored of it, the inbox has it."""
+    return f"hl7v2-{digest.hex()}"
+
+
 class Codes(Protocol):
     """A hospital's local codes as the terminology knows them (`gateway.terminology.CodeMap`)."""
 

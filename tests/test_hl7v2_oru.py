@@ -8,8 +8,9 @@ import pytest
 
 from gateway import hl7v2
 from gateway.errors import Category, GatewayError
+from gateway.fhir import check
 from gateway.identity import NATIONAL_ID_SYSTEM
-from gateway.source import Unmapped
+from gateway.source import Conversion, Unmapped, message_digest
 from tests.support_source import ITEMS, MSH, OBR, PID, convert, make_source, observation, resources, segment, text
 
 WBC = "OBX|1|NM|WBC^白细胞^L||5.10|10*9/L|3.5-9.5|N|||F"
@@ -38,7 +39,7 @@ def test_resources_come_in_dependency_order() -> None:
     seen: set[str] = set()
     for change in conversion.changes:
         for reference in _references(change.resource):
-            assert reference in seen, reference
+            assert reference in seen or reference.startswith("Binary/hl7v2-"), reference
         seen.add(f"{change.resource['resourceType']}/{change.resource['id']}")
     assert _types(conversion)[0] == "Organization" and _types(conversion)[-1] == "Provenance"
 
@@ -237,9 +238,19 @@ def test_provenance_tells_source_time_and_targets() -> None:
     assert made["recorded"] == "2024-01-02T10:30:00+08:00"
     assert made["entity"][0]["what"]["identifier"] == {"system": "urn:huren:h1:message", "value": "M1"}
     assert made["agent"][0]["who"] == {"reference": "Organization/h1"}
+    raw = text(MSH, PID, OBR, WBC).encode()
+    assert made["entity"][0]["what"]["reference"] == f"Binary/hl7v2-{message_digest('hl7v2', raw).hex()}"
     assert len(made["target"]) == len(conversion.changes) - 2
     assert _only(convert(MSH.replace("20240102103000", "20240102"), WBC), "Provenance")["recorded"] == \
         "2024-01-02T00:00:00+08:00"
+
+
+def test_a_message_without_any_time_has_its_provenance_too() -> None:
+    """Provenance.recorded is required: why it is absent stands in its place."""
+    conversion = convert(MSH.replace("20240102103000", ""), segment("OBR", {3: "F1", 4: "CBC", 25: "F"}), WBC)
+    made = _only(conversion, "Provenance")
+    assert made["_recorded"]["extension"][0]["valueCode"] == "unknown" and "recorded" not in made
+    check.require_valid(made, profile=True)
 
 
 def test_meta_source_names_the_hospital_alone() -> None:
@@ -430,7 +441,12 @@ def test_segments_out_of_their_order_do_no_harm() -> None:
     usual = convert(PID, pv1, OBR, WBC, spm)
     for order in ((PID, pv1, OBR, spm, WBC), (PID, spm, OBR, WBC, pv1)):
         moved = convert(*order)
-        assert sorted(c.resource["id"] for c in moved.changes) == sorted(c.resource["id"] for c in usual.changes)
+        assert _ids_of(moved) == _ids_of(usual)
+
+
+def _ids_of(conversion: Conversion) -> list[str]:
+    """Of all but the Provenance, which is of one message's bytes."""
+    return sorted(c.resource["id"] for c in conversion.changes if c.resource["resourceType"] != "Provenance")
 
 
 def test_notes_stay_with_what_they_follow() -> None:

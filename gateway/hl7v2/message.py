@@ -8,6 +8,7 @@ from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import charset as charsets
 from gateway.hl7v2.header import Header, header_of, peek
 from gateway.hl7v2.separators import CONTROLS, Separators, unescape
+from gateway.source import message_digest
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{2}")
 _BLANK = " \t\ufeff\x0b\x1c"
@@ -181,15 +182,19 @@ class Segment:
 
 
 class Message:
-    """The segments of one message in order, with its header, its codec and its delimiters."""
+    """The segments of one message in order, with its header, its codec and its delimiters.
 
-    __slots__ = ("header", "separators", "codec", "segments", "_by_name")
+    ``digest``: of the bytes as they came (`gateway.source.message_digest`), whatever a hook changes afterwards.
+    """
+
+    __slots__ = ("header", "separators", "codec", "segments", "digest", "_by_name")
 
     def __init__(self, header: Header, codec: str) -> None:
         self.header = header
         self.separators: Separators = header.separators
         self.codec = codec
         self.segments: list[Segment] = []
+        self.digest = b""
         self._by_name: dict[str, list[Segment]] = {}
 
     def __repr__(self) -> str:
@@ -258,6 +263,7 @@ def parse(raw: bytes, charset: str | None = None) -> Message:
             if stripped[:3].upper() != "MSH":
                 raise GatewayError(Category.MALFORMED, "something precedes MSH; start the message with MSH", "MSH")
             message = Message(header_of(stripped, codec), codec)
+            message.digest = message_digest("hl7v2", raw)
             separator = message.separators.field
             pending = [stripped]
         elif stripped[3:4] == separator and _NAME.match(stripped) or len(stripped) == 3 and _bare(stripped):
