@@ -18,16 +18,19 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from gateway import hl7v2, terminology
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import Message
+from gateway.hl7v2.accounting import Account, account
 from gateway.source import Change, Conversion, Resource, Source
 
 __all__ = ["Adapter", "Adapters", "Category", "GatewayError", "Message", "Resource", "load", "load_all"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_FINGERPRINT = re.compile(r"(?i)(?:sha-?256[:=])?((?:[0-9a-f]{2}:?){31}[0-9a-f]{2})")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
 
 #: section → key → (type, required). "strings" is a list of strings, "table" a table of strings.
@@ -38,7 +41,9 @@ _MANIFEST: dict[str, dict[str, tuple[str, bool]]] = {
     "hl7v2": {"sending_facility": ("strings", False), "sending_application": ("strings", False),
               "addresses": ("strings", False), "charset": ("string", False), "timezone": ("string", False),
               "st_numbers": ("bool", False), "unit_component": ("int", False), "orders_share_number": ("bool", False),
-              "identifier_systems": ("table", False), "tables": ("tables", False)},
+              "identifier_systems": ("table", False), "tables": ("tables", False),
+              "certificates": ("strings", False), "sequence_numbers": ("bool", False),
+              "batch_acknowledgement": ("string", False)},
     "dicom": {"calling_aets": ("strings", False), "addresses": ("strings", False), "charset": ("string", False),
               "keep": ("string", False), "study_description_is_code": ("bool", False)},
     "recognition": {"reminder": ("string", False)},
@@ -49,6 +54,8 @@ _MANIFEST: dict[str, dict[str, tuple[str, bool]]] = {
 #: How the reminder for an order that came as HL7v2 goes back: not at all, in the ACK's ERR segments, or as the
 #: response message (ORR, ORL); the plug-in shows it in any case.
 REMINDERS = ("none", "ack", "response")
+#: What answers the messages of a batch in one block: a block each, a batch of all their answers, or of the errors alone.
+BATCH_ACKNOWLEDGEMENTS = ("each", "batch", "errors")
 _HABITS = ("st_numbers", "unit_component", "orders_share_number")
 
 
@@ -62,6 +69,9 @@ class Adapter:
     sending_facility: tuple[str, ...] = ()
     sending_application: tuple[str, ...] = ()
     hl7v2_networks: tuple[Network, ...] = ()
+    certificates: frozenset[str] = frozenset()  # as `peer_names` has them; empty: none is asked for
+    sequence_numbers: bool = False  # MSH-13 is held to the protocol
+    batch_acknowledgement: str = "each"  # one of BATCH_ACKNOWLEDGEMENTS
     calling_aets: tuple[str, ...] = ()
     dicom_networks: tuple[Network, ...] = ()
     keep: str = "full"
@@ -89,7 +99,15 @@ class Adapter:
 
     def convert_hl7(self, message: Message, facility: str = "") -> Conversion:
         """What the message becomes; the ``after`` hook sees the resources and may change, add or drop some."""
-        conversion = hl7v2.convert(message, self.source_for(facility))
+        return self._after(hl7v2.convert(message, self.source_for(facility)), message)
+
+    def account_hl7(self, raw: bytes, facility: str = "") -> Account:
+        """What becomes of each value of a message; hundreds of conversions, so only when somebody asks."""
+        source = dataclasses.replace(self.source_for(facility))  # with a memory of its own
+        return account(hl7v2.parse(raw, source.charset), lambda message: hl7v2.convert(message, source), self.before,
+                       self._after if self.after is not None else None)
+
+    def _after(self, conversion: Conversion, message: Message) -> Conversion:
         if self.after is None:
             return conversion
         resources = [change.resource for change in conversion.changes]
@@ -123,6 +141,7 @@ class Adapters:
                 self._by_facility.setdefault(facility, []).append(adapter)
             for aet in adapter.calling_aets:
                 self._by_aet[aet] = adapter
+        self._certificates = frozenset(name for adapter in self.all for name in adapter.certificates)
         self._default = next((a for a in self.all if a.name == default), None)
         if default and self._default is None:
             names = ", ".join(sorted(a.name for a in self.all))
@@ -130,7 +149,10 @@ class Adapters:
                                "HUREN_DEFAULT_ADAPTER")
 
     def for_hl7(self, facility: str, application: str, peer: str = "") -> Adapter:
-        """The adapter of MSH-4 and MSH-3; FORBIDDEN when no manifest names the sender, or not from this address."""
+        """The adapter of MSH-4 and MSH-3; FORBIDDEN when no manifest names the sender, or not from this ``peer``.
+
+        ``peer``: the address, and behind it what its TLS certificate is called (`peer_of`); empty is not checked.
+        """
         candidates = self._by_facility.get(facility, [])
         named = [a for a in candidates if application in a.sending_application]
         adapter = next(iter(named or [a for a in candidates if not a.sending_application]), self._default)
@@ -140,7 +162,18 @@ class Adapters:
         if not _allowed(adapter.hl7v2_networks, peer):
             raise GatewayError(Category.FORBIDDEN, "this sender's address is not in [hl7v2] addresses of its manifest",
                                "MSH-4")
+        if peer and (adapter.certificates or self._certificates and " " in peer):
+            self._require_certificate(adapter, peer)
         return adapter
+
+    def _require_certificate(self, adapter: Adapter, peer: str) -> None:
+        """A hospital that lists certificates shows one of them, and nobody else shows one of another hospital's."""
+        shown = frozenset(peer.split(" ")[1:])
+        if adapter.certificates.isdisjoint(shown) and (adapter.certificates or not self._certificates.isdisjoint(shown)):
+            raise GatewayError(Category.FORBIDDEN, "this sender needs a TLS certificate that is in [hl7v2] certificates "
+                               "of its manifest" if adapter.certificates else "this certificate is another hospital's; "
+                               "add it to [hl7v2] certificates of the manifest of each hospital that it sends for",
+                               "MSH-4")
 
     def for_aet(self, aet: str, peer: str = "") -> Adapter:
         """The adapter of a calling AE title; FORBIDDEN when no manifest names it, or not from this address."""
@@ -158,6 +191,7 @@ def _allowed(networks: tuple[Network, ...], peer: str) -> bool:
     """Whether the peer's address lies in one of the networks; no networks: any address."""
     if not networks or not peer:
         return True
+    peer = peer.partition(" ")[0]
     host = peer.rpartition(":")[0].strip("[]") if peer.count(":") == 1 or peer.startswith("[") else peer
     try:
         address = ipaddress.ip_address(host)
@@ -166,6 +200,18 @@ def _allowed(networks: tuple[Network, ...], peer: str) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     return any(address in network for network in networks)
+
+
+def peer_of(address: str, names: Iterable[str] = ()) -> str:
+    """An address and the names of the certificate that it showed, as one text for logs, inbox and ``for_hl7``."""
+    return " ".join([address, *sorted(map(certificate_name, names))])
+
+
+def certificate_name(text: str) -> str:
+    """A name of a certificate as it is compared: case does not count, nor do the colons of a SHA-256 fingerprint."""
+    if match := _FINGERPRINT.fullmatch(text.strip()):
+        return "sha256:" + match[1].replace(":", "").lower()
+    return quote(text.strip().casefold(), safe=":/@*._-")
 
 
 @lru_cache(maxsize=4096)
@@ -235,6 +281,9 @@ def load(folder: Path) -> Adapter:
         name=folder.name, folder=folder, source=source, before=before, after=after,
         sending_facility=tuple(v2.get("sending_facility", ())),
         sending_application=tuple(v2.get("sending_application", ())),
+        certificates=frozenset(map(certificate_name, v2.get("certificates", ()))),
+        sequence_numbers=v2.get("sequence_numbers", False),
+        batch_acknowledgement=v2.get("batch_acknowledgement", "each"),
         hl7v2_networks=_networks(v2, "hl7v2"), calling_aets=tuple(dicom.get("calling_aets", ())),
         dicom_networks=_networks(dicom, "dicom"), keep=dicom.get("keep", "full"),
         quality=("all",) if quality == "all" else tuple(quality),
@@ -266,6 +315,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise _bad(path, "[dicom] keep must be \"full\" or \"metadata\"")
     if manifest.get("recognition", {}).get("reminder", "none") not in REMINDERS:
         raise _bad(path, f"[recognition] reminder must be one of {', '.join(REMINDERS)}")
+    if manifest.get("hl7v2", {}).get("batch_acknowledgement", "each") not in BATCH_ACKNOWLEDGEMENTS:
+        raise _bad(path, f"[hl7v2] batch_acknowledgement must be one of {', '.join(BATCH_ACKNOWLEDGEMENTS)}")
     return manifest
 
 

@@ -1,0 +1,283 @@
+"""What became of each value of a message: every segment, field, repetition, component and subcomponent has one fate.
+
+Run when somebody asks (``huren inbox show``), never on the path of a message. Two witnesses: a conversion of a copy
+that writes down what is asked of it (`gateway.hl7v2.tracing`), and a conversion for each value that was asked for,
+with that value taken out or changed, whose result is compared (`gateway.hl7v2.differing`). So it needs no list of what
+the converters do, and it is exact for a hospital's hooks too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gateway.errors import Category, GatewayError
+from gateway.hl7v2.differing import differing, labels
+from gateway.hl7v2.kept import reason_for
+from gateway.hl7v2.message import Message
+from gateway.hl7v2.tracing import Reads, rebuilt, traced
+from gateway.source import Conversion
+
+#: Above this many values, whole fields are taken out instead of values: their values then share a fate.
+MOST_LEAVES = 2000
+#: What may become of a value.
+KINDS = ("used", "read", "kept", "reported", "hook", "refused")
+_PLACE = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?(?:-(\d+))?(?:[.(\[].*)?\Z")
+_NUMBERED = re.compile(r"number (\d+)\)")
+_TIME = re.compile(r"\d{4}(\d{2}){2,5}")
+
+Before = Callable[[Message], Message | None]
+Convert = Callable[[Message], Conversion]
+After = Callable[[Conversion, Message], Conversion]
+
+
+class Leaf(NamedTuple):
+    """A value that is parted no further, and its place; ``at`` is the position of its segment in the message."""
+
+    at: int
+    segment: str
+    sequence: int
+    field: int
+    repetition: int
+    component: int
+    subcomponent: int
+    text: str  # as sent, escapes and all
+    place: str  # OBX[3]-5[2].1.2: repetition, component and subcomponent only where there are several
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of one value.
+
+    ``used``: ``paths`` depend on it. ``reported``: a remark or an unmapped code names it (``paths`` may be there too).
+    ``read``: looked at without effect in this message, such as a duplicate. ``hook``: read by the hospital's hook
+    alone. ``kept``: in the stored original and nowhere else. ``refused``: the message is refused because of it.
+    """
+
+    leaf: Leaf
+    kind: str
+    paths: tuple[str, ...] = ()
+    required: bool = False  # without it the message would be refused
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Account:
+    """The fates of a message's values in the order in which they were sent."""
+
+    message: Message
+    fates: list[Fate] = field(default_factory=list)
+    refusal: GatewayError | None = None
+    missing: str = ""  # the place that a refusal names and where nothing was sent
+    references: dict[str, str] = field(default_factory=dict)  # Observation[3] → Observation/<id>
+    conversion: Conversion | None = None
+
+    def counts(self) -> dict[str, int]:
+        """How many values of each kind."""
+        counted = Counter(fate.kind for fate in self.fates)
+        return {kind: counted[kind] for kind in KINDS if counted[kind]}
+
+
+def account(message: Message, convert: Convert, before: Before | None = None, after: After | None = None) -> Account:
+    """What ``convert`` makes of each value of a message, with the hospital's hooks before and after it.
+
+    ``message`` is as parsed, no hook applied. ``convert`` is called up to three times for each value that it reads. A
+    message that is refused has no resources: its account names the values at fault.
+    """
+    leaves = leaves_of(message)
+    made = Account(message)
+    runner = _Runner(message, convert, before, after)
+    try:
+        made.conversion = runner.base()
+    except GatewayError as refusal:
+        made.refusal = refusal
+        made.fates, made.missing = _blamed(leaves, refusal, runner)
+        return made
+    made.references = {name: f"{change.resource['resourceType']}/{change.resource['id']}"
+                       for name, change in zip(labels(made.conversion.changes), made.conversion.changes, strict=True)}
+    found = _influences(leaves, runner, made.conversion)
+    at_work = {leaf.at for leaf, (paths, _) in zip(leaves, found, strict=True) if paths}
+    made.fates = [_fate(leaf, paths, required, leaf.at in at_work, runner.reads, made.conversion)
+                  for leaf, (paths, required) in zip(leaves, found, strict=True)]
+    return made
+
+
+def _influences(leaves: list[Leaf], runner: _Runner, base: Conversion) -> list[tuple[list[str], bool]]:
+    """For each value the paths that depend on it, and whether the message needs it; many share their field's."""
+    whole = len(leaves) > MOST_LEAVES
+    fields: dict[tuple[int, int], tuple[list[str], bool]] = {}
+    found: list[tuple[list[str], bool]] = []
+    for leaf in leaves:
+        spot = leaf.at, leaf.field
+        if spot not in runner.reads.seen:
+            found.append(([], False))
+        elif not whole:
+            found.append(runner.influence(leaf, base))
+        else:
+            if spot not in fields:
+                fields[spot] = runner.influence(leaf, base, whole=True)
+            found.append(fields[spot])
+    return found
+
+
+def leaves_of(message: Message) -> list[Leaf]:
+    """Every value of a message that is not empty, in order."""
+    found = []
+    separators = message.separators
+    for at, segment in enumerate(message.segments):
+        several = len(message.all(segment.name)) > 1
+        name = f"{segment.name}[{segment.sequence}]" if several else segment.name
+        for number in range(1, segment.size):
+            raw = segment.raw_field(number)
+            if at == 0 and number < 3:
+                found.append(Leaf(at, segment.name, 1, number, 1, 1, 1, raw, f"{name}-{number}"))
+                continue
+            repetitions = _split(raw, separators.repetition)
+            for repetition, whole in enumerate(repetitions, 1):
+                components = _split(whole, separators.component)
+                for component, part in enumerate(components, 1):
+                    pieces = _split(part, separators.subcomponent)
+                    for piece, text in enumerate(pieces, 1):
+                        if text.strip():
+                            place = f"{name}-{number}" + (f"[{repetition}]" if len(repetitions) > 1 else "") \
+                                + (f".{component}" if len(components) > 1 or len(pieces) > 1 else "") \
+                                + (f".{piece}" if len(pieces) > 1 else "")
+                            found.append(Leaf(at, segment.name, segment.sequence, number, repetition, component, piece,
+                                              text, place))
+    return found
+
+
+def _split(text: str, separator: str) -> list[str]:
+    return text.split(separator) if separator else [text]
+
+
+class _Runner:
+    """Conversions of variants of one message."""
+
+    def __init__(self, message: Message, convert: Convert, before: Before | None, after: After | None) -> None:
+        self.message = message
+        self.reads = Reads()
+        self._convert = convert
+        self._before = before
+        self._after = after
+
+    def base(self) -> Conversion:
+        """The conversion as it is, traced."""
+        return self._run(traced(self.message, self.reads))
+
+    def _run(self, message: Message) -> Conversion:
+        if self._before is not None:
+            self.reads.phase = "before"
+            message = self._before(message) or message
+        self.reads.phase = "convert"
+        conversion = self._convert(message)
+        self.reads.phase = "after"
+        return self._after(conversion, message) if self._after is not None else conversion
+
+    def refusal_without(self, leaf: Leaf) -> GatewayError | None:
+        """How the message is refused without a value; None when it is not."""
+        result = self._variant(leaf, "")
+        return result if isinstance(result, GatewayError) else None
+
+    def influence(self, leaf: Leaf, base: Conversion, whole: bool = False) -> tuple[list[str], bool]:
+        """The paths that depend on a value (``whole``: on its field), and whether the message is refused without it.
+
+        Another value of the same form shows the place more exactly than its absence, which may take a whole element
+        with it; and it shows what another field would fill in the absence of this one. What another value would only
+        add is no effect of this one: it repeats what another field says.
+        """
+        if leaf.at == 0 and leaf.field < 3:
+            return [], True
+        without = self._variant(leaf, "", whole)
+        required = isinstance(without, GatewayError)
+        gone = [] if isinstance(without, GatewayError) else differing(base, without)
+        for text in _others(leaf.text) if not whole else ():
+            changed = self._variant(leaf, text)
+            if isinstance(changed, Conversion) and (paths := differing(base, changed, added=bool(gone))):
+                return paths, required
+        return gone, required
+
+    def _variant(self, leaf: Leaf, text: str, whole: bool = False) -> Conversion | GatewayError:
+        raw = text if whole else self._replaced(leaf, text)
+        try:
+            return self._run(rebuilt(self.message, leaf.at, leaf.field, raw))
+        except GatewayError as refusal:
+            return refusal
+        except Exception:  # a hook that needs the value: it would be a fault, so that the message is not stored
+            return GatewayError(Category.FAULT, "the conversion fails without this value", leaf.place)
+
+    def _replaced(self, leaf: Leaf, text: str) -> str:
+        """The field's text with another value in one place."""
+        separators = self.message.separators
+        repetitions = _split(self.message.segments[leaf.at].raw_field(leaf.field), separators.repetition)
+        components = _split(repetitions[leaf.repetition - 1], separators.component)
+        pieces = _split(components[leaf.component - 1], separators.subcomponent)
+        pieces[leaf.subcomponent - 1] = text
+        components[leaf.component - 1] = separators.subcomponent.join(pieces)
+        repetitions[leaf.repetition - 1] = separators.component.join(components)
+        return separators.repetition.join(repetitions)
+
+
+def _others(text: str) -> list[str]:
+    """Other values of the same form: a time stays a time, a number a number."""
+    if _TIME.match(text):
+        return [text[:3] + ("1" if text[3] != "1" else "2") + text[4:]]
+    last = next((at for at in range(len(text) - 1, -1, -1) if text[at].isascii() and text[at].isdigit()), None)
+    found = []
+    if last is not None:
+        digit = str(int(text[last]) - 1) if text[last] not in "01" else "2"
+        found.append(text[:last] + digit + text[last + 1:])
+    return [*found, text + "x"]
+
+
+def _fate(leaf: Leaf, paths: list[str], required: bool, at_work: bool, reads: Reads, conversion: Conversion) -> Fate:
+    spot = leaf.repetition, leaf.component, leaf.subcomponent
+    if said := _reported(leaf, conversion):
+        return Fate(leaf, "reported", tuple(paths), required, said)
+    reason = reason_for(leaf.segment, leaf.field, at_work)
+    if leaf.at == 0 and leaf.field < 3:
+        return Fate(leaf, "read", (), True, reason)
+    if paths or required:
+        return Fate(leaf, "used", tuple(paths), required)
+    phases = reads.phases(leaf.at, leaf.field, spot)
+    if "convert" in phases:
+        return Fate(leaf, "read", reason=reason)
+    if phases:
+        return Fate(leaf, "hook", reason="read by the hospital's hook")
+    return Fate(leaf, "kept", reason=reason)
+
+
+def _reported(leaf: Leaf, conversion: Conversion) -> str:
+    """What a remark or the list of unmapped codes says of a value; "" when they do not name it."""
+    for remark in conversion.remarks:
+        if (place := _PLACE.match(remark.where)) and place[1] == leaf.segment \
+                and int(place[2] or 1) == leaf.sequence and place[3] in (None, str(leaf.field)):
+            return remark.sentence
+    for unmapped in conversion.unmapped:
+        if unmapped.where == f"{leaf.segment}-{leaf.field}" and leaf.component in (1, 4) \
+                and unmapped.local == " ".join(leaf.text.split()):
+            return "unmapped: no row of codes.csv has this code; stored under the hospital's own code"
+    return ""
+
+
+def _blamed(leaves: list[Leaf], refusal: GatewayError, runner: _Runner) -> tuple[list[Fate], str]:
+    """The fates of a refused message: the values at the refused place without which the refusal would be another."""
+    place = _PLACE.match(refusal.where or "")
+    at_fault: list[Leaf] = []
+    if place and place[3]:
+        numbered = place[2] or (told := _NUMBERED.search(refusal.message)) and told[1]
+        there = [leaf for leaf in leaves if leaf.segment == place[1] and leaf.field == int(place[3])
+                 and (not numbered or leaf.sequence == int(numbered))]
+        at_fault = [leaf for leaf in there if _differs(runner.refusal_without(leaf), refusal)] or there
+    kept = "the message is refused: it stays as it came, and nothing of it is stored elsewhere"
+    faults = set(at_fault)
+    fates = [Fate(leaf, "refused", reason=refusal.message) if leaf in faults else Fate(leaf, "kept", reason=kept)
+             for leaf in leaves]
+    return fates, "" if at_fault else refusal.where or ""
+
+
+def _differs(other: GatewayError | None, refusal: GatewayError) -> bool:
+    return other is None or (other.where, other.message) != (refusal.where, refusal.message)

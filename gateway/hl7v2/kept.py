@@ -1,0 +1,76 @@
+"""Why a value of a message fills nothing: our decisions by place, for the account of a message. README.md explains."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_SET_ID = "a running number within the message; the order of the segments says the same"
+_ROUTING = "read on the way in: it decides who the sender is and how to answer, and fills nothing"
+_ANSWER = "read for the acknowledgement, and fills nothing"
+_SECURITY = "who may see a result is decided by the gateway's own rules, never by a sender's mark"
+_BILLING = "about payment, which is no part of a shared result"
+_ADMINISTRATION = "about the stay or its administration; what other hospitals need of a stay is taken from other fields"
+_LOGISTICS = "about handling within the laboratory; no result depends on it"
+_SUPERSEDED = "a field of older versions, which the standard has withdrawn"
+_PRIVATE = "a segment of the hospital's own: hooks.py may read it"
+_NO_MAP = "the guide maps no element to it"
+_UNREAD = "no resource is made of this segment in this kind of message"
+
+#: Segment and field → reason.
+_BY_FIELD: Final[dict[str, str]] = {
+    "MSH-1": "tells how the message is written", "MSH-2": "tells how the message is written",
+    **dict.fromkeys(("MSH-3", "MSH-4", "MSH-9", "MSH-12"), _ROUTING),
+    **dict.fromkeys(("MSH-5", "MSH-6", "MSH-10", "MSH-11", "MSH-13", "MSH-15", "MSH-16", "MSH-21"), _ANSWER),
+    "MSH-7": "read for the order of messages in time",
+    "MSH-8": _SECURITY, "MSH-18": "read to decode the message, and fills nothing", "MSH-26": _SECURITY,
+    "MSH-27": _SECURITY, "MSH-28": _SECURITY, "MSH-17": "the sender's country is that of the hospital",
+    "MSH-19": "texts are kept in the language in which they are sent", "MSH-20": "read as MSH-18",
+    "MSH-14": _ANSWER,
+    "PID-1": _SET_ID, "PID-10": "what a person is by race decides on no result here",
+    "PID-18": _BILLING, "PID-22": "what a person is by ethnic group decides on no result here",
+    "PID-27": "military status decides on no result here",
+    **dict.fromkeys(("PID-33", "PID-34", "PID-31", "PID-32"), _ADMINISTRATION),
+    "PV1-1": _SET_ID, **dict.fromkeys((f"PV1-{at}" for at in range(20, 36)), _BILLING),
+    **dict.fromkeys((f"PV1-{at}" for at in (12, 18, 41, 46, 47, 48, 49, 51)), _ADMINISTRATION),
+    "OBR-1": _SET_ID, "OBX-1": _SET_ID, "SPM-1": _SET_ID, "NTE-1": _SET_ID, "DG1-1": _SET_ID, "IN1-1": _SET_ID,
+    "FT1-1": _SET_ID, "TQ1-1": _SET_ID, "SAC-1": _SET_ID,
+    "NTE-2": "who wrote a note makes no difference to its text",
+    "OBR-12": "a warning to those who collect the specimen", "OBR-23": _BILLING,
+    **dict.fromkeys((f"OBR-{at}" for at in (18, 19, 20, 21)), "a number of the sender's own, without a system"),
+    "OBR-28": "to whom the sender sends copies", "OBR-30": "how the patient is brought", "OBR-33": _ADMINISTRATION,
+    "OBR-37": _LOGISTICS, "OBR-38": _LOGISTICS,
+    **dict.fromkeys((f"OBR-{at}" for at in (40, 41, 42, 43)), "how the patient is brought"),
+    "OBR-44": _BILLING, "OBR-48": _BILLING, "OBR-49": _ADMINISTRATION,
+    "OBX-2": "read to tell how OBX-5 is written", "OBX-9": "a probability without a place in FHIR R4",
+    "OBX-12": "since when the range holds, not when the result was made", "OBX-13": _SECURITY,
+    "ORC-6": _ANSWER, "ORC-10": "who typed the order in", "ORC-11": "who checked the order", "ORC-18": _LOGISTICS,
+    "ORC-19": "who carried out the change of the order", "ORC-20": _BILLING, "ORC-26": _BILLING,
+    "ORC-15": "from when a change of the order holds; ORC-9 says when it was made",
+    **dict.fromkeys((f"SPM-{at}" for at in (10, 11, 13, 15, 16, 19, 22, 23, 25, 26, 28)), _LOGISTICS),
+}
+#: Segment → reason for all of its fields.
+_BY_SEGMENT: Final[dict[str, str]] = {
+    "EVN": "read for the time of the event", "SFT": "the sender's software",
+    "DSC": "nothing follows in another message",
+    "BLG": _BILLING, "FT1": _BILLING, "GT1": _BILLING, "ACC": _BILLING, "IN2": _BILLING, "IN3": _BILLING,
+    "PD1": _ADMINISTRATION, "PV2": _ADMINISTRATION, "ROL": _ADMINISTRATION, "UAC": _SECURITY,
+    "CTI": "about a clinical trial", "CTD": "whom to call at the sender", "ARV": _SECURITY,
+    "NK1": _UNREAD, "AL1": _UNREAD, "DG1": _UNREAD, "PR1": _UNREAD, "IN1": _UNREAD, "TQ1": _UNREAD, "TQ2": _UNREAD,
+}
+
+
+#: Segment → reason where none of its fields fills anything in this message.
+_IDLE: Final[dict[str, str]] = {
+    "PV1": "without a visit number (PV1-19) nothing would find the Encounter again, so none is made",
+    "ORC": "the OBR says the same",
+}
+
+
+def reason_for(segment: str, field: int, at_work: bool = True) -> str:
+    """Why a value at ``SEG-field`` that fills nothing does so; ``at_work``: another value of the segment fills
+    something."""
+    if segment.startswith("Z"):
+        return _PRIVATE
+    known = _BY_FIELD.get(f"{segment}-{field}")
+    idle = "" if at_work or known == _SET_ID else _IDLE.get(segment, "")
+    return idle or known or _BY_SEGMENT.get(segment) or _NO_MAP
