@@ -58,16 +58,27 @@ def owner(resource: dict[str, Any]) -> str:
     """``id`` of the Patient whose person the resource belongs to; empty when it belongs to none.
 
     A Patient belongs to itself; others to the Patient that ``subject`` or ``patient`` names, a Provenance to the first
-    Patient among its targets.
+    Patient among its targets, an Appointment to the first among its participants, a Binary to its security context.
     """
-    if resource["resourceType"] == "Patient":
+    kind = resource["resourceType"]
+    if kind == "Patient":
         return resource["id"]
-    named = resource.get("target", ()) if resource["resourceType"] == "Provenance" else \
-        (resource.get("subject"), resource.get("patient"))
+    named = _OWNERS[kind](resource) if kind in _OWNERS else (resource.get("subject"), resource.get("patient"))
     for reference in named if isinstance(named, (list, tuple)) else ():
         if patient := owner_id(keys.reference_target(reference)):
             return patient
     return ""
+
+
+def _actors(appointment: dict[str, Any]) -> list[Any]:
+    participants = appointment.get("participant")
+    return [one.get("actor") for one in participants if isinstance(one, dict)] if isinstance(participants, list) else []
+
+
+#: Where the types that have neither ``subject`` nor ``patient`` name the Patient.
+_OWNERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "Provenance": lambda provenance: provenance.get("target"), "Appointment": _actors,
+    "Binary": lambda binary: (binary.get("securityContext"),)}
 
 
 def owner_id(target: str) -> str:

@@ -391,8 +391,21 @@ _RECOGNITION = [
     _identified("Appointment"),
     _code("Appointment", "status", "status", "appointmentstatus"),
     _date("Appointment", "date", "start"),
+    _token("Appointment", "appointment-type", "appointmentType"),
+    _token("Appointment", "service-category", "serviceCategory"),
+    _token("Appointment", "service-type", "serviceType"),
+    _token("Appointment", "specialty", "specialty"),
+    _token("Appointment", "reason-code", "reasonCode"),
+    _code("Appointment", "part-status", "participant.status", "participationstatus"),
     _reference("Appointment", "based-on", "basedOn", "ServiceRequest"),
-    _reference("Appointment", "actor", "participant.actor"),
+    _reference("Appointment", "actor", "participant.actor", "Patient", *_DOCTOR, "RelatedPerson", "Device",
+               "HealthcareService", "Location"),
+    *(Param("Appointment", name, Type.REFERENCE, "participant.actor", targets=(target,), same_as=("actor",))
+      for name, target in (("patient", "Patient"), ("practitioner", "Practitioner"), ("location", "Location"))),
+    _reference("Appointment", "reason-reference", "reasonReference", "Condition", "Procedure", "Observation",
+               "ImmunizationRecommendation"),
+    _reference("Appointment", "slot", "slot", "Slot"),
+    _reference("Appointment", "supporting-info", "supportingInformation"),
 ]
 
 #: Every parameter that has index rows. ``_id``, ``_lastUpdated`` and ``institution`` are columns: see `gateway.search`.
