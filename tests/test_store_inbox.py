@@ -7,7 +7,7 @@ import threading
 from store_samples import observation, put
 
 from gateway.caller import GATEWAY
-from gateway.source import Unmapped
+from gateway.source import Unmapped, message_digest
 from gateway.store import Store
 from gateway.store.model import Put, Receipt, Settlement, Unit
 
@@ -29,6 +29,20 @@ def test_raw_bytes_are_kept_as_they_came(store: Store) -> None:
         assert (raw, "hl7v2", "10.0.0.1:4000", "1", "DEMO1", "received", 1, None) == \
             (row.raw, row.protocol, row.peer, row.control_id, row.facility, row.status, row.attempts, row.receipt)
     assert store.inbox_show(999) is None
+
+
+def test_a_stored_message_is_found_by_its_bytes(store: Store) -> None:
+    """By the digest that its Provenance names; not before it is stored, not one in quarantine, none by other bytes."""
+    digest = message_digest("hl7v2", RAW)
+    first = store.record(RAW, "hl7v2", "10.0.0.1")
+    other = store.record(RAW + b"ZZZ|1", "hl7v2", "10.0.0.1")
+    store.settle_refused(Settlement(other.id, "quarantined", "hz", "ORU^R01", Receipt(other.id, "invalid")))
+    assert store.inbox_raw(digest) is None
+    _settle(store, first.id)
+    found = store.inbox_raw(digest)
+    assert found is not None and (found.id, found.raw, found.institution) == (first.id, RAW, "hz")
+    assert store.inbox_raw(message_digest("hl7v2", RAW + b"ZZZ|1")) is None
+    assert store.inbox_raw(message_digest("dicom", RAW)) is None
 
 
 def test_a_resend_of_what_is_stored_gets_the_first_receipt(store: Store) -> None:

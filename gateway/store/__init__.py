@@ -26,6 +26,7 @@ processes on one database):
 
     # inbox, studies, clients, audit, unmapped
     store.inbox(status=None, limit=100, before=None) -> list[InboxRow]; store.inbox_show(id) -> with raw, or None
+    store.inbox_raw(digest) -> InboxRow | None                 # of these bytes, with raw, when it is stored
     store.inbox_received() -> list[InboxRow], with raw         # to run at start: what no living process works on
     store.dirty_studies() -> list[DirtyStudy]; store.study_instances(key) -> list[dict]   # facts
     store.instance(sop_instance_uid, institution=None) -> Instance | None; store.instances(uid, aside=False)

@@ -139,6 +139,12 @@ def show(reader: Reader, institutions: Callable[[int], str], codec: Codec, ids: 
     return [found[n] for n in ids if n in found]
 
 
+def original(reader: Reader, digest: bytes) -> int | None:
+    """The id of the stored message of these bytes."""
+    row = reader.one("SELECT id FROM inbox WHERE digest = ? AND status = 1", (digest,))
+    return row[0] if row else None
+
+
 def _row(row: Sequence[Any], institutions: Callable[[int], str]) -> InboxRow:
     (inbox_id, received, settled, protocol, peer, facility, control_id, institution, message_type, status,
      attempts, *receipt) = row

@@ -421,6 +421,13 @@ class Store:
             found = inbox.show(reader, self._slug, self.codec, [id])
         return found[0] if found else None
 
+    def inbox_raw(self, digest: bytes) -> InboxRow | None:
+        """The stored message of these bytes (`gateway.source.message_digest`), with them; None for any other."""
+        with self._database.read() as reader:
+            inbox_id = inbox.original(reader, digest)
+            found = inbox.show(reader, self._slug, self.codec, [inbox_id]) if inbox_id is not None else ()
+        return found[0] if found else None
+
     def inbox_received(self) -> list[InboxRow]:
         """Messages that were recorded and that no living process works on: from now on this one does."""
         living = self._database.living() | {self._database.boot}
