@@ -54,7 +54,7 @@ _MANIFEST: dict[str, dict[str, tuple[str, bool]]] = {
 #: How the reminder for an order that came as HL7v2 goes back: not at all, in the ACK's ERR segments, or as the
 #: response message (ORR, ORL); the plug-in shows it in any case.
 REMINDERS = ("none", "ack", "response")
-#: What answers the messages of a batch in one block: a block each, a batch of all their answers, or of the errors alone.
+#: What answers a batch in one block: a block for each message, a batch of all answers, or of those that refuse.
 BATCH_ACKNOWLEDGEMENTS = ("each", "batch", "errors")
 _HABITS = ("st_numbers", "unit_component", "orders_share_number")
 
@@ -169,11 +169,14 @@ class Adapters:
     def _require_certificate(self, adapter: Adapter, peer: str) -> None:
         """A hospital that lists certificates shows one of them, and nobody else shows one of another hospital's."""
         shown = frozenset(peer.split(" ")[1:])
-        if adapter.certificates.isdisjoint(shown) and (adapter.certificates or not self._certificates.isdisjoint(shown)):
-            raise GatewayError(Category.FORBIDDEN, "this sender needs a TLS certificate that is in [hl7v2] certificates "
-                               "of its manifest" if adapter.certificates else "this certificate is another hospital's; "
-                               "add it to [hl7v2] certificates of the manifest of each hospital that it sends for",
-                               "MSH-4")
+        if not adapter.certificates.isdisjoint(shown):
+            return
+        if adapter.certificates:
+            raise GatewayError(Category.FORBIDDEN, "this sender must show a TLS certificate that is in [hl7v2] "
+                               "certificates of its manifest", "MSH-4")
+        if not self._certificates.isdisjoint(shown):
+            raise GatewayError(Category.FORBIDDEN, "this certificate is another hospital's; add it to [hl7v2] "
+                               "certificates of the manifest of each hospital that it sends for", "MSH-4")
 
     def for_aet(self, aet: str, peer: str = "") -> Adapter:
         """The adapter of a calling AE title; FORBIDDEN when no manifest names it, or not from this address."""

@@ -24,7 +24,8 @@ class GatewayError(Exception):
     ``message`` is one sentence that says what to do; ``where`` is the sender's own path: ``OBR-4``,
     ``(0020,000D)``, ``DiagnosticReport.code``, or empty. ``detail`` narrows a category where an edge's
     answer table has several rows for it (UNSUPPORTED: ``message-type``, ``event``, ``processing-id``,
-    ``version``; INVALID: ``required``, ``data-type``, ``table-value``; NOT_FOUND: ``gone``).
+    ``version``; INVALID: ``required``, ``data-type``, ``table-value``; NOT_FOUND: ``gone``; CONFLICT:
+    ``sequence``).
     """
 
     def __init__(self, category: Category, message: str, where: str = "", *, detail: str = "") -> None:

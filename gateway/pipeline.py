@@ -6,10 +6,11 @@ Edges call `Pipeline` with bytes and get a receipt or a `GatewayError`; they kno
 from __future__ import annotations
 
 import logging
+import re
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,28 @@ log = logging.getLogger("huren.pipeline")
 _AMENDING = 8  # how often a resource is read again that somebody else changes at the same time
 
 
+_NUMBER = re.compile(r"-1|[0-9]{1,15}")  # MSH-13
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A message whose raw bytes are committed.
+
+    ``refusal``: what is wrong with it before it is read: no MSH, a sender that may not send, out of sequence.
+    ``expected``: the sequence number to tell its sender (MSA-4), where the sender uses the protocol; ``is_link``: the
+    message starts or resynchronizes the link and says nothing else.
+    """
+
+    raw: bytes
+    peer: str
+    header: hl7v2.Header | None
+    inbound: Inbound
+    adapter: Adapter | None = None
+    refusal: GatewayError | None = None
+    expected: int | None = None
+    is_link: bool = False
+
+
 class Pipeline:
     """What arrives through any port goes through here; one per process, safe from many threads."""
 
@@ -53,27 +76,74 @@ class Pipeline:
 
         Raises BUSY when the raw bytes could not be recorded: then nothing may be answered.
         """
-        header, refusal = _peek(raw)
-        inbound = self.store.record(raw, "hl7v2", peer, control_id=header.control_id if header else "",
-                                    facility=header.sending_facility if header else "")
-        if inbound.receipt:
-            self._log(header, "-", inbound.receipt, 0.0)
-            return self._resent(inbound.receipt, raw, header)
-        return self._settle(inbound, raw, peer, header, refusal)
+        return self.settle(self.accept(raw, peer))
 
-    def _settle(self, inbound: Inbound, raw: bytes, peer: str, header: hl7v2.Header | None,
-                refusal: GatewayError | None) -> Receipt:
+    def accept(self, raw: bytes, peer: str) -> Arrival:
+        """Record one message, and look at what can be said of it before it is read (HL7 v2.5.1 2.9.3.1); BUSY.
+
+        ``peer``: see `gateway.adapter.peer_of`. In the enhanced mode the raw bytes outlive a power failure, so that
+        the edge may take over the responsibility for the message (CA) at once.
+        """
+        header, refusal = _peek(raw)
+        enhanced = header is not None and header.is_enhanced
+        inbound = self.store.record(raw, "hl7v2", peer, control_id=header.control_id if header else "",
+                                    facility=header.sending_facility if header else "", durable=enhanced)
+        arrival = self._arrival(raw, peer, header, inbound, refusal)
+        if arrival.refusal is None and header is not None and arrival.adapter is not None:
+            if arrival.adapter.sequence_numbers and header.sequence_number:
+                self._number(arrival, header)
+            if enhanced and arrival.adapter.before is None and arrival.refusal is None and not arrival.is_link:
+                arrival.refusal = _not_taken(header)
+        return arrival
+
+    def settle(self, arrival: Arrival) -> Receipt:
+        """Run what was accepted; the answer of a resend is that of the first time."""
+        if arrival.inbound.receipt and arrival.refusal is None:
+            self._log(arrival.header, "-", arrival.inbound.receipt, 0.0)
+            return self._resent(arrival.inbound.receipt, arrival.raw, arrival.header)
+        return self._settle(arrival)
+
+    def _arrival(self, raw: bytes, peer: str, header: hl7v2.Header | None, inbound: Inbound,
+                 refusal: GatewayError | None) -> Arrival:
+        adapter = None
+        if header is not None:
+            try:
+                adapter = self.adapters.for_hl7(header.sending_facility, header.sending_application, peer)
+            except GatewayError as error:
+                refusal = error
+        is_link = adapter is not None and header is not None and adapter.sequence_numbers \
+            and header.sequence_number in ("0", "-1")
+        return Arrival(raw, peer, header, inbound, adapter, refusal, is_link=is_link)
+
+    def _number(self, arrival: Arrival, header: hl7v2.Header) -> None:
+        """Hold MSH-13 to the sequence number protocol (HL7 v2.5.1 2.10.1); the number is taken before it is settled."""
+        text = header.sequence_number
+        if not _NUMBER.fullmatch(text):
+            arrival.refusal = GatewayError(Category.INVALID, "MSH-13 must be a whole number, 0 to start the link or -1 "
+                                           "to resynchronize it", "MSH-13", detail="data-type")
+            return
+        stream = "|".join(header.field(n) for n in (3, 4, 5, 6))
+        numbered = self.store.claim(stream, int(text), arrival.inbound.id)
+        arrival.expected = numbered.expected
+        if not numbered.accepted and arrival.inbound.receipt is None:
+            arrival.refusal = GatewayError(Category.CONFLICT, f"out of sequence; send number {numbered.expected} "
+                                           "first, or resynchronize the link with -1", "MSH-13", detail="sequence")
+
+    def _settle(self, arrival: Arrival) -> Receipt:
         began = time.perf_counter()
         institution = ""
+        header, inbound = arrival.header, arrival.inbound
         try:
-            if refusal or header is None:
-                raise refusal or GatewayError(Category.MALFORMED, "no MSH segment", "MSH")
-            adapter = self.adapters.for_hl7(header.sending_facility, header.sending_application, peer)
-            institution = adapter.source_for(header.sending_facility).institution
-            receipt = self._store(inbound, raw, adapter, header, peer)
+            if arrival.refusal or header is None or arrival.adapter is None:
+                raise arrival.refusal or GatewayError(Category.MALFORMED, "no MSH segment", "MSH")
+            institution = arrival.adapter.source_for(header.sending_facility).institution
+            receipt = self._linked(arrival, institution) if arrival.is_link else \
+                self._store(inbound, arrival.raw, arrival.adapter, header, arrival.peer)
         except GatewayError as error:
-            if error.category is Category.BUSY:  # stays `received`: run again at the next start, or when it is resent
-                receipt = _refused(inbound.id, error)  # recorded: the edge answers that it may be sent again
+            if error.category is Category.BUSY or inbound.receipt:
+                # It stays `received`, to be run again at the next start or when it is resent; or what is stored already
+                # stays stored, though whoever sent it now may not.
+                receipt = _refused(inbound.id, error)
             else:
                 receipt = self._quarantine(inbound.id, institution, header, error)
         except Exception as error:  # whatever escapes is our fault; the raw bytes are kept and replayable
@@ -81,6 +151,12 @@ class Pipeline:
             fault = GatewayError(Category.FAULT, "an error of the gateway itself; the message is kept for a replay")
             receipt = self._quarantine(inbound.id, institution, header, fault)
         self._log(header, institution, receipt, time.perf_counter() - began)
+        return receipt
+
+    def _linked(self, arrival: Arrival, institution: str) -> Receipt:
+        """A message that only starts or resynchronizes the link: nothing beyond MSH counts (2.10.1 f)."""
+        receipt = Receipt(arrival.inbound.id)
+        self.store.write(Unit(settlement=Settlement(receipt.inbox_id, "stored", institution, "", receipt)), GATEWAY)
         return receipt
 
     def _store(self, inbound: Inbound, raw: bytes, adapter: Adapter, header: hl7v2.Header, peer: str) -> Receipt:
@@ -185,16 +261,15 @@ class Pipeline:
         row = self.store.inbox_show(inbox_id)
         if row is None:
             raise GatewayError(Category.NOT_FOUND, "no such inbox entry; `huren inbox list` shows them", str(inbox_id))
-        header, refusal = _peek(row.raw)
-        # The sender was checked when the message came in; the address of the replay says nothing.
-        return self._settle(Inbound(inbox_id), row.raw, "", header, refusal)
+        # Somebody who may do so asks for it: the sender's address and certificate are not looked at again.
+        return self._settle(self._arrival(row.raw, "", *_peeked(row.raw, inbox_id)))
 
     def recover(self) -> int:
         """Run what a crash left recorded but not settled; returns how many were run."""
         rows = self.store.inbox_received()
         for row in rows:
-            try:
-                self.replay(row.id)
+            try:  # the crash may have been before the sender was checked
+                self._settle(self._arrival(row.raw, row.peer, *_peeked(row.raw, row.id)))
             except GatewayError as error:
                 log.warning("recovery of inbox=%s stopped: %s", row.id, error.category.value)
         return len(rows)
@@ -262,6 +337,19 @@ def _peek(raw: bytes) -> tuple[hl7v2.Header | None, GatewayError | None]:
 def document_key(institution: str, binary_id: str) -> str:
     """Where the object store keeps the bytes of a Binary that a message brought."""
     return f"documents/{institution}/{binary_id}"
+
+
+def _peeked(raw: bytes, inbox_id: int) -> tuple[hl7v2.Header | None, Inbound, GatewayError | None]:
+    header, refusal = _peek(raw)
+    return header, Inbound(inbox_id), refusal
+
+
+def _not_taken(header: hl7v2.Header) -> GatewayError | None:
+    try:
+        hl7v2.require_taken(header)
+    except GatewayError as error:
+        return error
+    return None
 
 
 def _stored(inbox_id: int, conversion: Conversion) -> Receipt:

@@ -17,7 +17,7 @@ The manual is ``README.md`` in this folder.
 from gateway.hl7v2 import charset, timestamps
 from gateway.hl7v2.ack import AckError, Notice, ack
 from gateway.hl7v2.batch import split
-from gateway.hl7v2.convert import ORDER_MESSAGES, convert
+from gateway.hl7v2.convert import ORDER_MESSAGES, convert, require_taken
 from gateway.hl7v2.header import Header, peek
 from gateway.hl7v2.message import Message, Part, Segment, parse
 from gateway.hl7v2.response import Answered, Reply, answered, patient_of, reply_bytes
@@ -25,4 +25,4 @@ from gateway.hl7v2.separators import Separators, escape, unescape
 
 __all__ = ["ORDER_MESSAGES", "AckError", "Answered", "Header", "Message", "Notice", "Part", "Reply", "Segment",
            "Separators", "ack", "answered", "charset", "convert", "escape", "parse", "patient_of", "peek",
-           "reply_bytes", "split", "timestamps", "unescape"]
+           "reply_bytes", "require_taken", "split", "timestamps", "unescape"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2.charges import convert_charges
+from gateway.hl7v2.header import Header
 from gateway.hl7v2.message import Message
 from gateway.hl7v2.orders import convert_orders
 from gateway.hl7v2.oru import convert_oru
@@ -26,13 +27,22 @@ ORDER_MESSAGES = frozenset(code for code, _ in _CONVERTERS if code != "ORU")
 
 def convert(message: Message, source: Source) -> Conversion:
     """The FHIR R4 resources of one message, in dependency order; UNSUPPORTED for a type or event not taken."""
-    code, event, structure = message.header.message_type
+    return _converter(message.header)(message, source)
+
+
+def require_taken(header: Header) -> None:
+    """UNSUPPORTED for a type or event not taken, INVALID without one: known before the message is read."""
+    _converter(header)
+
+
+def _converter(header: Header) -> Callable[[Message, Source], Conversion]:
+    code, event, structure = header.message_type
     if not code:
         raise GatewayError(Category.INVALID, "MSH-9 is missing; send ORU^R01", "MSH-9", detail="required")
     if not event:
         event = structure.partition("_")[2] or _FIRST_EVENTS.get(code, "")
     if converter := _CONVERTERS.get((code, event)):
-        return converter(message, source)
+        return converter
     taken = ", ".join(sorted({f"{c}^{e}" if c != "ORU" else c for c, e in _CONVERTERS}))
     if code in {c for c, _ in _CONVERTERS}:
         events = ", ".join(sorted(e for c, e in _CONVERTERS if c == code))

@@ -75,6 +75,16 @@ class Header:
         return self.first(12)
 
     @property
+    def sequence_number(self) -> str:
+        """MSH-13."""
+        return self.first(13)
+
+    @property
+    def is_enhanced(self) -> bool:
+        """Whether MSH-15 or MSH-16 asks for the enhanced acknowledgment mode (HL7 v2.5.1 2.9.3)."""
+        return len(self.fields) > 15 and bool(self.first(15) or self.first(16))
+
+    @property
     def character_set(self) -> str:
         """MSH-18: the first repetition that names more than ASCII, else the first."""
         names = self.field(18).split(self.separators.repetition) if self.separators.repetition else [self.field(18)]

@@ -7,7 +7,9 @@ processes on one database):
     store.close()                                 # (`huren reindex`, which opens with reindex=True)
 
     # writing: calls return after the commit; concurrent calls share one commit (group commit)
-    store.record(raw, protocol, peer, control_id="", facility="") -> Inbound     # raw bytes outlive the process
+    store.record(raw, protocol, peer, control_id="", facility="", durable=False) -> Inbound   # raw bytes outlive the
+                                                                                 # process; durable: and the power
+    store.claim(stream, number, inbox_id) -> Numbered                        # sequence numbers (MSH-13)
     store.write(unit: Unit, caller: Caller) -> list[Written]                 # all or nothing; CONFLICT, FORBIDDEN, BUSY
     store.settle_refused(settlement: Settlement) -> None                         # quarantine
     store.put_instance(instance: Instance) -> str                                # "new", "same", "conflict"
@@ -17,6 +19,8 @@ processes on one database):
     store.vread(resource_type, id, version, caller) -> Row | None
     store.history(resource_type, id | None, caller, count, before: tuple[int, int] | None) -> list[Row]   # newest first
     store.rows(pks, caller) -> list[Row]                       # in the order of pks, without deleted ones
+    store.standing([(type, id)]) -> dict[(type, id), Standing]  # resource, version, as_of: to make the next version of
+    store.parts(resource_type, whole) -> list[str]             # ids made by `Source.id_within(whole, …)`, and look-alikes
     store.reading() -> context manager of a SQLAlchemy Connection for `gateway.search` (read-only transaction; BUSY
                                                                # while the index is rebuilt)
     store.persons_of(patient_ids) -> dict[str, int]            # Patient id → person key

@@ -62,6 +62,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What is stored of a resource now: to make the next version of it. ``version`` is for `Put.if_match`."""
+
+    resource: Resource
+    version: int
+    as_of: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """The settled outcome of an inbound message: what the edge answers, now and at every resend.
 
@@ -87,6 +96,14 @@ class Inbound:
 
     id: int
     receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """Whether a message is its stream's next, and what to tell its sender as the expected number (-1: any)."""
+
+    accepted: bool
+    expected: int
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ from gateway.store import (
     persons,
     reindexing,
     results,
+    sequence,
     studies,
     types,
     verifying,
@@ -43,15 +44,18 @@ from gateway.store.model import (
     Instance,
     LedgerEvent,
     Line,
+    Numbered,
     Put,
     Result,
     Row,
     Settlement,
+    Standing,
     Unit,
     UnmappedRow,
     Verified,
     Written,
 )
+from gateway.store.index import resource_of
 from gateway.store.numbering import Dictionaries, Institutions
 from gateway.store.objects import Objects
 from gateway.store.units import Task, Units, prepare, task
@@ -61,6 +65,8 @@ _ROW = "SELECT pk, version, updated, dict, person, institution, id, body FROM re
 _READ = _ROW + "id = ?"
 _ROWS = _ROW + "pk IN ?*"
 _NAMED = _ROW + "id IN ?*"
+_STANDING = "SELECT id, version, as_of, dict, body FROM resource WHERE body IS NOT NULL AND id IN ?*"
+_PARTS = "SELECT id FROM resource WHERE body IS NOT NULL AND id BETWEEN ? AND ?"
 _PAST = ("SELECT r.pk, h.version, h.updated, h.dict, r.person, r.institution, r.id, h.body FROM history h "
          "JOIN resource r ON r.pk = h.pk WHERE ")
 #: Seconds for which ``counts`` and the state of the index are remembered.
@@ -127,9 +133,10 @@ class Store:
         self.codec = Codec(dictionaries.load, dictionaries.newest, dictionaries.add)
         self._lines = ledger.Lines(self.codec, self._slug)
         self._audit = audit.Audit(database)
-        self._writer = Writer(database, {"record": self._work_record, "study": self._work_studies,
-                                         "unit": self._work_units, "refuse": self._work_refused,
-                                         "once": self._work_once, "call": self._work_calls},
+        self._writer = Writer(database, {"record": self._work_record, "keep": self._work_record,
+                                         "study": self._work_studies, "unit": self._work_units, "refuse": self._work_refused,
+                                         "once": self._work_once, "sequence": sequence.claim,
+                                         "call": self._work_calls},
                               self._committed, self._before)
 
     def close(self) -> None:
@@ -141,9 +148,18 @@ class Store:
 
     # ---------------------------------------------------------------- writing
 
-    def record(self, raw: bytes, protocol: str, peer: str, control_id: str = "", facility: str = "") -> Inbound:
-        """Raw bytes, durable when this returns; with the receipt when the same bytes were stored before. BUSY."""
-        return self._writer.submit("record", inbox.arrival(raw, protocol, peer, control_id, facility, self.codec))
+    def record(self, raw: bytes, protocol: str, peer: str, control_id: str = "", facility: str = "",
+               durable: bool = False) -> Inbound:
+        """Raw bytes, committed when this returns; with the receipt when the same bytes were stored before. BUSY.
+
+        ``durable``: they also outlive a power failure, as they must before anything is said to their sender.
+        """
+        return self._writer.submit("keep" if durable else "record",
+                                   inbox.arrival(raw, protocol, peer, control_id, facility, self.codec))
+
+    def claim(self, stream: str, number: int, inbox_id: int) -> Numbered:
+        """Take ``number`` as a stream's next; 0 asks for the next, -1 forgets how far it has come. BUSY."""
+        return self._writer.submit("sequence", sequence.Claim(stream, number, inbox_id))
 
     def prepare(self, put: Put) -> Put:
         """Do now what needs no database (``write`` does it otherwise)."""
@@ -291,6 +307,21 @@ class Store:
     def _current(self, rows: Iterable[tuple[Any, ...] | None], caller: Caller) -> list[Row]:
         return [self._row(row) for row in rows if row and row[7] is not None
                 and self._visible(row, _view(caller, types.type_of(row[6])))]
+
+    def standing(self, named: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Standing]:
+        """What is stored now under (type, id), as a dict that may be changed; what is not there is left out."""
+        keys = {types.key(kind, one): (kind, one) for kind, one in named}
+        with self._database.read() as reader:
+            rows = reader.among(_STANDING, sorted(keys))
+        return {keys[bytes(key)]: Standing(resource_of(bytes(key), self.codec.decompress(number, bytes(body))), version,
+                                           as_of) for key, version, as_of, number, body in rows}
+
+    def parts(self, resource_type: str, whole: str) -> list[str]:
+        """Ids of the resources of a type that may be parts of the resource ``whole`` (`Source.id_within`)."""
+        first = types.key(resource_type, f"{whole[:13]}-8000-8000-000000000000")
+        last = types.key(resource_type, f"{whole[:13]}-8fff-bfff-ffffffffffff")
+        with self._database.read() as reader:
+            return [types.id_of(bytes(key)) for key, in reader.all(_PARTS, (first, last))]
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
