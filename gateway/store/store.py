@@ -134,7 +134,8 @@ class Store:
         self._lines = ledger.Lines(self.codec, self._slug)
         self._audit = audit.Audit(database)
         self._writer = Writer(database, {"record": self._work_record, "keep": self._work_record,
-                                         "study": self._work_studies, "unit": self._work_units, "refuse": self._work_refused,
+                                         "study": self._work_studies, "unit": self._work_units,
+                                         "refuse": self._work_refused,
                                          "once": self._work_once, "sequence": sequence.claim,
                                          "call": self._work_calls},
                               self._committed, self._before)
