@@ -1,5 +1,7 @@
-"""Which Patients are one person: by a valid national identifier and by nothing weaker. Pure.
+"""Which Patients are one person: by a valid national identifier, or because their hospital links them. Pure.
 
+A link (``Patient.link``) counts where *both* Patients name each other: nobody makes another hospital's Patient their
+own, and a link that is taken back on either side parts them again.
 The number of the resident identity card (GB 11643) holds region, birth date, order (odd: male) and a check digit
 (ISO 7064 MOD 11-2), so that it can be held against the Patient that carries it.
 """
@@ -25,6 +27,7 @@ _TYPE = ("http://terminology.hl7.org/CodeSystem/v2-0203", "NNCHN")
 
 #: Provinces of GB/T 2260, and the permits of residents from Hong Kong, Macao (81, 82) and Taiwan (71, 83).
 _FORM = re.compile(r"(?:1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5]|71|8[1-3])[0-9]{15}[0-9X]", re.ASCII).fullmatch
+_PATIENT_REFERENCE = re.compile(r"Patient/([A-Za-z0-9\-.]{1,64})(?:/_history/.*)?\Z").match
 _EARLIEST = 1880  # nobody living was born before; 1111-11-11 is a filler
 
 
@@ -40,6 +43,36 @@ def national_keys(patient: dict[str, Any], on: date | None = None) -> list[str]:
              if _national(identifier) and _current(identifier, on)
              and (number := normalised(identifier.get("value"))) and not _contradicts(number, patient)}
     return [f"{NATIONAL_ID_SYSTEM}|{number}" for number in found] if len(found) == 1 else []
+
+
+def person_keys(patient: dict[str, Any], on: date | None = None) -> list[str]:
+    """All that makes Patients one person: equal keys of two Patients do. ``national_keys`` and ``link_keys``."""
+    return [*national_keys(patient, on), *link_keys(patient)] if patient.get("link") else national_keys(patient, on)
+
+
+def link_keys(patient: dict[str, Any]) -> list[str]:
+    """A key for each other Patient that this one is linked to; the other has the same key if it links back.
+
+    Every type of link says "the same person" (patient.html, Patient.link), so that the type makes no difference.
+    """
+    own = patient.get("id", "")
+    others = {match[1] for link in patient.get("link", ()) if isinstance(link, dict)
+              if (match := _PATIENT_REFERENCE((link.get("other") or {}).get("reference") or ""))}
+    return [f"link|{min(own, other)}|{max(own, other)}" for other in sorted(others - {own})]
+
+
+def completed(held: dict[str, Any], copy: dict[str, Any], on: date | None = None) -> dict[str, Any] | None:
+    """A Patient with the national identifier that only an older copy of it carries; None: there is nothing to add.
+
+    A hospital's registration may know no number where its laboratory's copy of the patient has one. It is taken over
+    where it fits birth date and sex of both, and where no other valid one is there.
+    """
+    if not (keys := national_keys(copy, on)) or national_keys(held, on):
+        return None
+    known = held.get("identifier", [])
+    added = [one for one in copy["identifier"] if _national(one) and one not in known]
+    made = {**held, "identifier": [*known, *added]}
+    return made if added and national_keys(made, on) == keys else None
 
 
 def normalised(value: Any) -> str:

@@ -14,14 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway import hl7v2
+from gateway import amending, hl7v2
 from gateway.adapter import Adapter, Adapters, load_all
 from gateway.caller import GATEWAY
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
 from gateway.fhir import check
-from gateway.fhir import json as fhir_json
-from gateway.fhir.resource import text
 from gateway.ordering import Ordering, Sender, unmapped_remark
 from gateway.recognition.marks import Marks
 from gateway.recognition.versions import Rulebook
@@ -210,7 +208,7 @@ class Pipeline:
             self.store.objects.put(document_key(institution, document.id), document.data)
         puts = self._puts(conversion, institution)
         for left in reversed(range(_AMENDING)):
-            unit.operations = [*puts, *self._amended(conversion, institution)]
+            unit.operations = [*puts, *amending.puts(self.store, conversion, institution)]
             try:
                 self.store.write(unit, GATEWAY)
                 return
@@ -218,26 +216,12 @@ class Pipeline:
                 if error.detail != "precondition" or not left:
                     raise
 
-    def _amended(self, conversion: Conversion, institution: str) -> list[Put | Delete]:
-        """The amendments as of now: each is written only if nobody else was quicker."""
-        operations: list[Put | Delete] = []
-        for amendment in conversion.amendments:
-            row = self.store.read(amendment.resource_type, amendment.id, GATEWAY)
-            current = None if row is None or row.deleted else fhir_json.loads(
-                text(row.resource_type, row.id, row.version, row.updated, row.tail))
-            if (changed := amendment.change(current)) is None:
-                continue
-            check.require_valid(changed, profile=True)
-            operations.append(Put(changed, institution, amendment.as_of, amendment.on_older,
-                                  if_match=row.version if row is not None and current is not None else 0))
-        return operations
-
     def _puts(self, conversion: Conversion, institution: str) -> list[Put | Delete]:
         for change in conversion.changes:
             check.require_valid(change.resource, profile=True)
         resources = [change.resource for change in conversion.changes]
         self._marks.set(resources, institution, self.rulebook.at(time.time_ns() // 1000))
-        return [Put(c.resource, institution, c.as_of, c.on_older) for c in conversion.changes]
+        return [Put(c.resource, institution, c.as_of, c.on_older) for c in conversion.changes if c.onto is None]
 
     def _quarantine(self, inbox_id: int, institution: str, header: hl7v2.Header | None,
                     error: GatewayError) -> Receipt:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,14 @@ from typing import Any, Protocol
 _IDS = uuid.uuid5(uuid.NAMESPACE_URL, "http://huren.example/fhir")
 _HASHED_IDS = hashlib.sha1(_IDS.bytes, usedforsecurity=False)
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_ORIGINAL = re.compile(r"hl7v2-([0-9a-f]{32})").fullmatch
 
 Resource = dict[str, Any]
+
+#: What a message tells in passing (a result's Patient, a report's order) is older than all that its own message told:
+#: the copies' times (µs) lie this much before. Those of image headers, which repeat what a scanner was once told, lie as
+#: much before these.
+COPY = 10**16
 
 
 def _digest(name: str) -> str:
@@ -39,6 +46,12 @@ def message_digest(protocol: str, raw: bytes) -> bytes:
 def original_id(digest: bytes) -> str:
     """Id of the Binary that a message's bytes can be read as: no resource is stored of it, the inbox has it."""
     return f"hl7v2-{digest.hex()}"
+
+
+def original_digest(resource_id: str) -> bytes | None:
+    """The digest in an ``original_id``; None for any other id."""
+    match = _ORIGINAL(resource_id)
+    return bytes.fromhex(match[1]) if match else None
 
 
 class Codes(Protocol):
@@ -66,6 +79,10 @@ class Unmapped:
 class Change:
     """One resource to store.
 
+    ``onto``: what the resource becomes on top of what is stored, where something is: it gets the stored resource (a
+    dict of its own), ``resource``, and whether the stored one is valid as of a later time; pure, and called again when
+    somebody else was quicker. The version that it makes is valid as of the later of the two times.
+
     ``as_of``: microseconds since the epoch that the content is valid as of (OBR-22, else MSH-7), or None. When the
     store holds a version with a later ``as_of`` and other content, ``on_older`` decides: "refuse" raises CONFLICT for
     the whole unit, "skip" keeps ours and goes on (a lab's copy of a Patient must not undo the newer one, nor
@@ -75,6 +92,7 @@ class Change:
     resource: Resource
     as_of: int | None = None
     on_older: str = "refuse"
+    onto: Callable[[Resource, Resource, bool], Resource] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +167,22 @@ class Amendment:
     id: str
     change: Callable[[Resource | None], Resource | None]
     as_of: int | None = None
-    on_older: str = "refuse"  # as in `Change`
+    on_older: str = "refuse"  # as in `Change`; "apply": changed all the same, valid as of the later of the two times
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A group of segments that replaces the group sent before (v2.5.1 2.10.4.1): all allergies of a patient (AL1).
+
+    ``retire`` is asked, as an Amendment is, about each stored part (`Source.id_within`) of ``whole`` that the message
+    ``kept`` not; it looks whose the part is, for ids of parts may look alike.
+    """
+
+    resource_type: str
+    whole: str  # id of the Patient or Encounter
+    kept: frozenset[str]
+    retire: Callable[[Resource], Resource | None]
+    as_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +206,7 @@ class Conversion:
     charges: list[Charge] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     amendments: list[Amendment] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
 
 

@@ -19,7 +19,7 @@ from gateway.imaging.codes import (
 from gateway.imaging.facts import Facts
 from gateway.imaging.patient import display_name, patient_from, patient_key
 from gateway.imaging.times import seconds_of, study_started
-from gateway.source import Change, Conversion, Resource, Source, Unmapped
+from gateway.source import COPY, Change, Conversion, Resource, Source, Unmapped
 
 _V2_0203 = "http://terminology.hl7.org/CodeSystem/v2-0203"
 _PRF = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "PRF",
@@ -63,9 +63,8 @@ def _convert(instances: list[Facts], source: Source, study_id: str, conversion: 
     patient = patient_from({**study, "OtherPatientIDsSequence": others}, source)
     started = study_started(study, source.timezone) or min(
         filter(None, (study_started(facts, source.timezone) for facts in instances)), default="")
-    # A header repeats what the scanner was once told: it ranks among headers by date and below every message, whose
-    # as_of is in microseconds, a million times larger.
-    conversion.changes.append(Change(patient, as_of=seconds_of(started), on_older="skip"))
+    # A header repeats what the scanner was once told: it ranks among headers by date and below every message.
+    conversion.changes.append(Change(patient, seconds_of(started) * 1_000_000 - 2 * COPY, "skip"))
     resource = _imaging_study(instances, study, source, study_id, f"Patient/{patient['id']}", started)
     concepts, unmapped = _procedure(instances, study, source)
     if concepts:

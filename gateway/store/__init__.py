@@ -19,8 +19,8 @@ processes on one database):
     store.vread(resource_type, id, version, caller) -> Row | None
     store.history(resource_type, id | None, caller, count, before: tuple[int, int] | None) -> list[Row]   # newest first
     store.rows(pks, caller) -> list[Row]                       # in the order of pks, without deleted ones
-    store.standing([(type, id)]) -> dict[(type, id), Standing]  # resource, version, as_of: to make the next version of
-    store.parts(resource_type, whole) -> list[str]             # ids made by `Source.id_within(whole, …)`, and look-alikes
+    store.standing([(type, id)]) -> dict[(type, id), Standing] # resource, version, as_of: to make the next version of
+    store.parts(resource_type, whole) -> list[str]             # ids of `Source.id_within(whole, …)`, and look-alikes
     store.reading() -> context manager of a SQLAlchemy Connection for `gateway.search` (read-only transaction; BUSY
                                                                # while the index is rebuilt)
     store.persons_of(patient_ids) -> dict[str, int]            # Patient id → person key

@@ -34,6 +34,7 @@ from gateway.store import (
 )
 from gateway.store.codec import Codec
 from gateway.store.database import Database, Reader, Transaction, busy
+from gateway.store.index import resource_of
 from gateway.store.model import (
     Access,
     AuditRow,
@@ -55,7 +56,6 @@ from gateway.store.model import (
     Verified,
     Written,
 )
-from gateway.store.index import resource_of
 from gateway.store.numbering import Dictionaries, Institutions
 from gateway.store.objects import Objects
 from gateway.store.units import Task, Units, prepare, task

@@ -10,7 +10,7 @@ from gateway import indexing
 from gateway.caller import Caller
 from gateway.errors import Category, GatewayError
 from gateway.fhir.resource import tail
-from gateway.identity import national_keys
+from gateway.identity import completed, person_keys
 from gateway.store import index_schema, ledger, persons, types
 from gateway.store.codec import Codec
 from gateway.store.database import Retry, Transaction
@@ -37,7 +37,7 @@ class Prepared:
     dict: int
     body: bytes
     patient: bytes  # packed id of the Patient whose person it belongs to; empty: none
-    national: frozenset[bytes] | None  # of a Patient: digests of the keys it carries
+    keys: frozenset[bytes] | None  # of a Patient: digests of the keys that make its person (`gateway.identity`)
     index: Rows
 
 
@@ -48,9 +48,9 @@ def prepare(put: Put, codec: Codec) -> Prepared:
     content = tail(resource)
     number, body = codec.compress(kind, content)
     owner, today = indexing.owner(resource), datetime.now(indexing.zone()).date()
-    national = frozenset(map(persons.digest, national_keys(resource, today))) if kind == "Patient" else None
+    keyed = frozenset(map(persons.digest, person_keys(resource, today))) if kind == "Patient" else None
     return Prepared(types.key(kind, resource["id"]), content, number, body, types.pack(owner) if owner else b"",
-                    national, indexing.extract(resource))
+                    keyed, indexing.extract(resource))
 
 
 @dataclass(slots=True)
@@ -167,7 +167,7 @@ class Units:
                 return self._seen_again(head, put.as_of), "unchanged"
             if put.as_of is not None and head.as_of is not None and put.as_of < head.as_of:
                 if put.on_older == "skip":
-                    return head, "skipped"
+                    return self._completed(put, prepared, head, institution)
                 raise GatewayError(Category.CONFLICT, "we hold a newer version with other content; send the newer "
                                                       "one again or nothing", kind, detail="older")
         new = _Head(head.pk if head else 0, head.person if head else 0, self._time(head),
@@ -175,6 +175,17 @@ class Units:
                     head.version + 1 if head else 1, institution, prepared.dict, prepared.body, prepared,
                     _stored(head))
         return new, "updated" if exists else "created"
+
+    def _completed(self, put: Put, prepared: Prepared, head: _Head, institution: int) -> tuple[_Head, str]:
+        """An older copy changes nothing, but that a Patient gets the national identifier that it alone carries."""
+        if prepared.keys:
+            assert head.body is not None
+            held = resource_of(prepared.key, self._codec.decompress(head.dict, head.body))
+            if made := completed(held, put.resource, datetime.now(indexing.zone()).date()):
+                again = prepare(Put(made), self._codec)
+                return _Head(head.pk, head.person, self._time(head), head.as_of, head.version + 1, institution,
+                             again.dict, again.body, again, _stored(head)), "updated"
+        return head, "skipped"
 
     def _delete(self, delete: Delete, head: _Head | None, caller: Caller) -> tuple[_Head | None, str]:
         caller.require("d", delete.resource_type)
@@ -264,8 +275,8 @@ class Units:
                 continue
             if head.prepared.patient:
                 patients.add(head.prepared.patient)
-            if head.prepared.national is not None:
-                keys[head.prepared.patient] = head.prepared.national
+            if head.prepared.keys is not None:
+                keys[head.prepared.patient] = head.prepared.keys
         return persons.link(self._transaction, patients, keys, self._now)
 
     def _set_persons(self, person: dict[bytes, int]) -> None:
