@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway import indexing
 from gateway.caller import GATEWAY, Caller
-from gateway.identity import national_keys
+from gateway.identity import person_keys
 from gateway.store import Store, index, index_schema, types
 from gateway.store.model import Line, LineChange, Put, Unit, Written
 from gateway.store.persons import digest
@@ -86,7 +86,7 @@ def check_consistent(store: Store) -> int:
         for table, rows in index_schema.bind(indexing.extract(resource), person, pk, institution).items():
             expected[table] += rows
         if resource["resourceType"] == "Patient":
-            carried |= {(digest(k), types.pack(resource["id"])) for k in national_keys(resource)}
+            carried |= {(digest(k), types.pack(resource["id"])) for k in person_keys(resource)}
     for table in expected:
         assert sorted(map(tuple, expected[table]), key=repr) == found[table], f"rows of {table}"
     assert carried == set(keys)

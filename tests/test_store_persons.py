@@ -123,7 +123,7 @@ def test_persons_are_connected_through_others(store: Store, steps: list[dict[str
                                               monkeypatch: pytest.MonkeyPatch) -> None:
     """Persons are the connected components of Patients and keys, whatever the order, where Patients carry several."""
     from gateway.store import units
-    monkeypatch.setattr(units, "national_keys", lambda resource, on: list(resource.get("_keys", "")))
+    monkeypatch.setattr(units, "person_keys", lambda resource, on: list(resource.get("_keys", "")))
     carried: dict[str, str] = {}
     for step in steps:
         for name, keys in step.items():
