@@ -41,6 +41,8 @@ _MANIFEST: dict[str, dict[str, tuple[str, bool]]] = {
     "hl7v2": {"sending_facility": ("strings", False), "sending_application": ("strings", False),
               "addresses": ("strings", False), "charset": ("string", False), "timezone": ("string", False),
               "st_numbers": ("bool", False), "unit_component": ("int", False), "orders_share_number": ("bool", False),
+              "st_titres": ("bool", False), "st_ranges": ("bool", False), "number_comma": ("string", False),
+              "critical_limits": ("bool", False), "accession_field": ("string", False),
               "identifier_systems": ("table", False), "tables": ("tables", False),
               "certificates": ("strings", False), "sequence_numbers": ("bool", False),
               "batch_acknowledgement": ("string", False)},
@@ -56,7 +58,12 @@ _MANIFEST: dict[str, dict[str, tuple[str, bool]]] = {
 REMINDERS = ("none", "ack", "response")
 #: What answers a batch in one block: a block for each message, a batch of all answers, or of those that refuse.
 BATCH_ACKNOWLEDGEMENTS = ("each", "batch", "errors")
-_HABITS = ("st_numbers", "unit_component", "orders_share_number")
+_HABITS = ("st_numbers", "st_titres", "st_ranges", "number_comma", "critical_limits", "accession_field",
+           "unit_component", "orders_share_number")
+NUMBER_COMMAS = ("decimal", "thousands")
+_ACCESSION_FIELDS = re.compile(r"none|OBR-\d{1,2}\Z")
+#: A value of [hl7v2.tables."OBX-5"]: SYSTEM|CODE or SYSTEM|CODE|DISPLAY, or empty for "says nothing".
+_CODED_VALUE = re.compile(r"[^|]+\|[^|]+(?:\|[^|]+)?\Z")
 
 
 @dataclass(frozen=True)
@@ -316,6 +323,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise _bad(path, "[hl7v2] timezone must be an IANA zone such as Asia/Shanghai") from None
     if manifest.get("dicom", {}).get("keep", "full") not in ("full", "metadata"):
         raise _bad(path, "[dicom] keep must be \"full\" or \"metadata\"")
+    _check_values(path, manifest.get("hl7v2", {}))
     if manifest.get("recognition", {}).get("reminder", "none") not in REMINDERS:
         raise _bad(path, f"[recognition] reminder must be one of {', '.join(REMINDERS)}")
     if manifest.get("hl7v2", {}).get("batch_acknowledgement", "each") not in BATCH_ACKNOWLEDGEMENTS:
@@ -325,6 +333,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def _bad(path: Path, sentence: str) -> GatewayError:
     return GatewayError(Category.INVALID, f"{path.parent.name}/{path.name}: {sentence}", path.name)
+
+
+def _check_values(path: Path, v2: Mapping[str, Any]) -> None:
+    """The habits of OBX-5 and of the accession number."""
+    if v2.get("number_comma", NUMBER_COMMAS[0]) not in NUMBER_COMMAS:
+        raise _bad(path, f"[hl7v2] number_comma must be one of {', '.join(NUMBER_COMMAS)}")
+    if not _ACCESSION_FIELDS.match(v2.get("accession_field", "none")):
+        raise _bad(path, "[hl7v2] accession_field must be a field of OBR such as OBR-18, or none")
+    for coded in v2.get("tables", {}).get("OBX-5", {}).values():
+        if coded and not _CODED_VALUE.match(coded):
+            raise _bad(path, "[hl7v2.tables.\"OBX-5\"] must give SYSTEM|CODE|DISPLAY, such as "
+                       "SCT|260385009|Negative, or nothing")
 
 
 def _check_section(path: Path, section: str, values: Any) -> None:

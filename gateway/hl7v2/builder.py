@@ -9,7 +9,8 @@ from gateway.hl7v2 import timestamps
 from gateway.hl7v2.datatypes import code_text, codeable, coding_system, unit_parts
 from gateway.hl7v2.memory import Known, fresh, fresh_ranges, keep, memory_of
 from gateway.hl7v2.message import Message, Part, Segment
-from gateway.hl7v2.values import interpretations, reference_range
+from gateway.hl7v2.ranges import reference_range
+from gateway.hl7v2.values import interpretations
 from gateway.source import Change, Conversion, Resource, Source, Unmapped
 
 Reference = dict[str, Any]
@@ -92,7 +93,7 @@ class Builder:
         key = raw, obx.raw_field(6)
         found = self.memory.ranges.get(key)
         if found is None:
-            found = keep(self.memory.ranges, key, raw + key[1], reference_range(obx, units))
+            found = keep(self.memory.ranges, key, raw + key[1], reference_range(obx, units, self.source))
         return fresh_ranges(found)
 
     def coded(self, segment: Segment, field: int, table: str = "") -> dict[str, Any]:

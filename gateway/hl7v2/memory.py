@@ -83,4 +83,10 @@ def fresh_ranges(ranges: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for end in ("low", "high"):
             if end in one:
                 one[end] = one[end].copy()
+        if "type" in one:
+            one["type"] = fresh(one["type"])
+        if "appliesTo" in one:
+            one["appliesTo"] = [fresh(concept) for concept in one["appliesTo"]]
+        if "age" in one:
+            one["age"] = {end: found.copy() for end, found in one["age"].items()}
     return made

@@ -23,7 +23,6 @@ _ORIGINAL_TEXT = "http://hl7.org/fhir/StructureDefinition/originalText"
 VALUE_ATTACHMENT = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.valueAttachment"
 _NUMBER = r"\d{1,20}(?:\.\d{1,20})?|\.\d{1,20}"
 _COMPARED = re.compile(rf"(<=|>=|=<|=>|[<>≤≥＜＞])\s*([+-]?(?:{_NUMBER}))", re.ASCII)
-_RANGE = re.compile(rf"(-?(?:{_NUMBER}))\s*(--|[-~～－–—]|至)\s*(-?(?:{_NUMBER}))", re.ASCII)
 _COMPARATORS = {"<": "<", "＜": "<", "<=": "<=", "=<": "<=", "≤": "<=", ">": ">", "＞": ">", ">=": ">=", "=>": ">=",
                 "≥": ">="}
 #: An FHIR element of value[x] and its value, such as ("valueString", "阴性").
@@ -195,26 +194,6 @@ _READERS: dict[str, _Reader] = {
     "DT": _moment, "TS": _moment, "DTM": _moment, "TM": _clock, "DR": _period, "NR": _numeric_range,
     "VR": _value_range, "RP": _pointer, "ED": _encapsulated,
 }
-
-
-def reference_range(obx: Segment, units: dict[str, str]) -> list[dict[str, Any]]:
-    """OBX-7: its text always, low and high where it is plain: ``3.5-9.5``, ``<5``, ``≥10``, ``3.5--9.5``, ``3.5～9.5``.
-
-    A double hyphen after a negative number may be a separator or a sign; such a text is not taken apart.
-    """
-    text = obx.text(7).strip()
-    if not text:
-        return []
-    found: dict[str, Any] = {}
-    if match := _RANGE.fullmatch(text):
-        low, separator, high = match.groups()
-        doubtful = separator == "--" and low.startswith("-")
-        if not doubtful and Decimal(low) <= Decimal(high):
-            found = {"low": quantity(Decimal(low), units), "high": quantity(Decimal(high), units)}
-    elif match := _COMPARED.fullmatch(text):
-        end = "high" if _COMPARATORS[match[1]].startswith("<") else "low"
-        found = {end: quantity(Decimal(match[2]), units)}
-    return [{**found, "text": text}]
 
 
 def interpretations(obx: Segment, source: Source) -> list[dict[str, Any]]:
