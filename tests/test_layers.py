@@ -45,7 +45,7 @@ ARROWS: dict[str, set[str]] = {
 #: Only here may a library of a protocol or a database be named.
 HOMES = {"flask": "edges", "werkzeug": "edges", "jinja2": "edges", "granian": "edges", "pynetdicom": "edges",
          "sqlalchemy": "store search", "sqlite3": "store", "psycopg": "store", "obstore": "store",
-         "click": "commands __main__", "rich": "commands", "hl7apy": "conformance",
+         "click": "commands __main__", "rich": "commands", "hl7apy": "conformance onboarding",
          "rapidfuzz": "onboarding", "pypinyin": "onboarding", "opencc": "onboarding"}
 PURE = ("errors", "source", "caller", "identity", "terminology", "hl7v2", "imaging", "indexing", "adapter")
 #: Files of other parts that are pure: what the map in the part's docstring says (``verdict.py   judge() …   pure``).
