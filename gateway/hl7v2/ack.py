@@ -43,19 +43,19 @@ _LONGEST_MESSAGE = 250  # ERR-8 as of 2.5
 
 
 def ack(header: Header, code: str, *, text: str = "", error: AckError | None = None,
-        notices: tuple[Notice, ...] = (), now: datetime, control_id: str) -> bytes:
+        notices: tuple[Notice, ...] = (), expected: int | None = None, now: datetime, control_id: str) -> bytes:
     """An ACK in the sender's delimiters, version and character set, framed by nothing.
 
     ``now`` becomes MSH-7 and ``control_id`` MSH-10; MSA-2 gives back the sender's MSH-10 byte by byte. ERR takes the
     form of the sender's version: fields 2, 3, 4 and 8 as of 2.5, ERR-1 alone before. A notice is an ERR of its own with
     ERR-3 0; before 2.5 there is one ERR, whose ERR-1 repeats, and the first notice's text is MSA-3 (80 characters).
-    Text that the sender's character set cannot hold is replaced by ``?``.
+    ``expected`` is MSA-4, the sequence number of a sender that uses the protocol (2.10.1). Text that the sender's character set cannot hold is replaced by ``?``.
     """
     s = header.separators
     version = version_of(header)
     said = text or (notices[0].text if notices and version < (2, 5) else "")
     segments = [msh(header, version, now, control_id, _kind(header, version)),
-                msa(header, version, code, said, error), *errors(s, version, error, notices)]
+                msa(header, version, code, said, error, expected), *errors(s, version, error, notices)]
     return ("\r".join(segments) + "\r").encode(header.codec, "replace")
 
 
@@ -100,12 +100,15 @@ def msh(header: Header, version: tuple[int, ...], now: datetime, control_id: str
     return s.field.join(fields)
 
 
-def msa(header: Header, version: tuple[int, ...], code: str, text: str, error: AckError | None) -> str:
+def msa(header: Header, version: tuple[int, ...], code: str, text: str, error: AckError | None,
+        expected: int | None = None) -> str:
     """MSA; its text field is withdrawn as of 2.7."""
     fields = ["MSA", code, header.control_id]
     said = text or (error.message or error.text if error else "")
     if said and version < (2, 7):
         fields.append(escape(said[:80], header.separators))
+    if expected is not None:
+        fields += [*[""] * (4 - len(fields)), str(expected)]
     return header.separators.field.join(fields)
 
 

@@ -76,16 +76,17 @@ def patient_of(message: Message) -> str:
     return pid.raw_field(3) if pid is not None else ""
 
 
-def reply_bytes(header: Header, code: str, reply: Reply, *, error: AckError | None = None, now: datetime,
-                control_id: str) -> bytes:
+def reply_bytes(header: Header, code: str, reply: Reply, *, error: AckError | None = None,
+                expected: int | None = None, now: datetime, control_id: str) -> bytes:
     """The answer to an accepted order message, in the sender's delimiters, version and character set."""
     header = Header(header.separators, header.fields, reply.codec)
     kind = _RESPONSES.get(header.message_type[0])
     if not reply.is_response or kind is None:
-        return ack(header, code, error=error, notices=reply.notices, now=now, control_id=control_id)
+        return ack(header, code, error=error, notices=reply.notices, expected=expected, now=now,
+                   control_id=control_id)
     s, version = header.separators, version_of(header)
     names = [*kind, "_".join(kind)] if version >= (2, 3, 1) else list(kind)
-    segments = [msh(header, version, now, control_id, names), msa(header, version, code, "", error),
+    segments = [msh(header, version, now, control_id, names), msa(header, version, code, "", error, expected),
                 *errors(s, version, error, ())]
     is_laboratory = kind[0] == "ORL"  # has no NTE within its orders, and a PID around them
     if is_laboratory:
