@@ -100,6 +100,13 @@ def test_what_a_mark_says() -> None:
     assert check.check(resource) == []
 
 
+def test_a_mark_without_period_on_a_result_of_one_item_is_its_tag_alone() -> None:
+    """Tag and code say region and item: an extension would repeat them in every Observation."""
+    resource = observation()
+    assert marked(resource, Qualification("h", "*", "330000")) == ["330000HR"]
+    assert "extension" not in resource
+
+
 def test_an_image_study_is_marked_by_its_procedures() -> None:
     """Each unified procedure code has its extension; the region's tag stands once."""
     procedures = [{"coding": [{"system": ITEMS, "code": code}]} for code in ("ECT0149", "ECT010H")]

@@ -1,7 +1,8 @@
 """The mark that a qualified item's result carries: region and HR, such as 浙江省HR. Pure.
 
 It is set when a result comes in, by the qualifications that its institution had on the day of the exam: as ``meta.tag``
-for search, and as an extension that says region, item and period.
+for search, and, where tag and code do not say it all (a qualification with a period, several items), as an extension
+with region, item and period. Most results need none: it was a fifth of the text of every Observation.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Marks:
                 if (mark := known[key]) is not None:
                     found.append(mark)
             if found:
-                _put(resource, found)
+                _put(resource, found, len(items) > 1)
 
     def _day(self, resource: Resource) -> date | None:
         """The local day of the exam: collection or acquisition, never the report's."""
@@ -67,7 +68,7 @@ class Marks:
         return _local_day(when, self._zone) if when else None
 
 
-_Mark = tuple[list[dict[str, str]], list[dict[str, Any]]]  # tags, extensions
+_Mark = tuple[list[dict[str, str]], list[dict[str, Any]], bool]  # tags, extensions, whether one has a period
 
 
 def _items(resource: Resource) -> list[tuple[str, str]]:
@@ -93,13 +94,15 @@ def _mark(rules: RuleSet, institution: str, system: str, item: str, day: date) -
     """One tag and one extension for each region for which the institution was qualified on the day."""
     tags: dict[str, dict[str, str]] = {}
     extensions: dict[str, dict[str, Any]] = {}
+    limited = False
     for row in rules.qualifications_of(institution, item, day):
         region = rules.regions.get(row.region)
         if region is None or not region.mark or not region.period.holds(day) or region.code in tags:
             continue
         tags[region.code] = {"system": SYSTEM, "code": code_of(region.code), "display": region.mark}
         extensions[region.code] = _extension(row, region.name_zh, system, item)
-    return (list(tags.values()), list(extensions.values())) if tags else None
+        limited = limited or _period(row.period) != {}
+    return (list(tags.values()), list(extensions.values()), limited) if tags else None
 
 
 def _extension(row: Qualification, name: str, system: str, item: str) -> dict[str, Any]:
@@ -116,12 +119,13 @@ def _period(period: Period) -> dict[str, str]:
     return {name: day.isoformat() for name, day in found.items() if day is not None}
 
 
-def _put(resource: Resource, marks: list[_Mark]) -> None:
+def _put(resource: Resource, marks: list[_Mark], several: bool) -> None:
     """New lists and a new meta: a conversion may share its own among resources. What is put in is never changed."""
-    tags, extensions = marks[0]
+    tags, extensions, limited = marks[0]
     if len(marks) > 1:
-        tags = list({tag["code"]: tag for tags, _ in marks for tag in tags}.values())
-        extensions = [extension for _, extensions in marks for extension in extensions]
+        tags = list({tag["code"]: tag for tags, _, _ in marks for tag in tags}.values())
+        extensions = [extension for _, extensions, _ in marks for extension in extensions]
     meta = resource.get("meta", {})
     resource["meta"] = {**meta, "tag": [*meta.get("tag", ()), *tags]}
-    resource["extension"] = [*resource.get("extension", ()), *extensions]
+    if several or limited:
+        resource["extension"] = [*resource.get("extension", ()), *extensions]
