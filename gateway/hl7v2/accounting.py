@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2.differing import differing, labels
@@ -99,8 +99,9 @@ def account(message: Message, convert: Convert, before: Before | None = None, af
     made.references = {name: f"{change.resource['resourceType']}/{change.resource['id']}"
                        for name, change in zip(labels(made.conversion.changes), made.conversion.changes, strict=True)}
     found = _influences(leaves, runner, made.conversion)
-    at_work = {leaf.at for leaf, (paths, _) in zip(leaves, found, strict=True) if paths}
-    made.fates = [_fate(leaf, paths, required, leaf.at in at_work, runner.reads, made.conversion)
+    used = [leaf for leaf, (paths, _) in zip(leaves, found, strict=True) if paths]
+    at_work = {leaf.at for leaf in used} | {(leaf.at, leaf.field) for leaf in used}
+    made.fates = [_fate(leaf, paths, required, at_work, runner.reads, made.conversion)
                   for leaf, (paths, required) in zip(leaves, found, strict=True)]
     return made
 
@@ -163,6 +164,7 @@ class _Runner:
         self._convert = convert
         self._before = before
         self._after = after
+        self._texts = {raw for segment in message.segments for raw in re.split(r"[^\w.]+", segment.raw)}
 
     def base(self) -> Conversion:
         """The conversion as it is, traced."""
@@ -195,6 +197,8 @@ class _Runner:
         required = isinstance(without, GatewayError)
         gone = [] if isinstance(without, GatewayError) else differing(base, without)
         for text in _others(leaf.text) if not whole else ():
+            if text in self._texts:
+                continue  # two tests with one code would be another message
             changed = self._variant(leaf, text)
             if isinstance(changed, Conversion) and (paths := differing(base, changed, added=bool(gone))):
                 return paths, required
@@ -233,21 +237,24 @@ def _others(text: str) -> list[str]:
     return [*found, text + "x"]
 
 
-def _fate(leaf: Leaf, paths: list[str], required: bool, at_work: bool, reads: Reads, conversion: Conversion) -> Fate:
-    spot = leaf.repetition, leaf.component, leaf.subcomponent
+def _fate(leaf: Leaf, paths: list[str], required: bool, at_work: set[Any], reads: Reads,
+          conversion: Conversion) -> Fate:
+    """``at_work``: the segments, and the segments with fields, of which some value fills something."""
     if said := _reported(leaf, conversion):
         return Fate(leaf, "reported", tuple(paths), required, said)
-    reason = reason_for(leaf.segment, leaf.field, at_work)
     if leaf.at == 0 and leaf.field < 3:
-        return Fate(leaf, "read", (), True, reason)
+        return Fate(leaf, "read", (), True, reason_for(leaf.segment, leaf.field))
     if paths or required:
         return Fate(leaf, "used", tuple(paths), required)
-    phases = reads.phases(leaf.at, leaf.field, spot)
-    if "convert" in phases:
-        return Fate(leaf, "read", reason=reason)
-    if phases:
-        return Fate(leaf, "hook", reason="read by the hospital's hook")
-    return Fate(leaf, "kept", reason=reason)
+    phases = reads.phases(leaf.at, leaf.field, (leaf.repetition, leaf.component, leaf.subcomponent))
+    kind = "read" if "convert" in phases else "hook" if phases else "kept"
+    if kind == "hook":
+        reason = "the hospital's hook reads it"
+    elif (leaf.at, leaf.field) in at_work:
+        reason = "other parts of this field say what is needed"
+    else:
+        reason = reason_for(leaf.segment, leaf.field, leaf.at in at_work, kind == "read")
+    return Fate(leaf, kind, reason=reason)
 
 
 def _reported(leaf: Leaf, conversion: Conversion) -> str:

@@ -163,6 +163,16 @@ def grouped(paths: Iterable[str]) -> list[str]:
     return [key if isinstance(key, str) else f"{key[0]}[{_ranges(numbers[key])}]{key[1]}" for key in order]
 
 
+def folded(paths: list[str]) -> list[str]:
+    """Paths of one element in one: ``Specimen.type.text`` and ``Specimen.type.coding`` as ``Specimen.type.{text,
+    coding}``."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        parent, dot, last = path.rpartition(".")
+        found.setdefault(parent + dot, []).append(last)
+    return [parent + (names[0] if len(names) == 1 else f"{{{','.join(names)}}}") for parent, names in found.items()]
+
+
 def _ranges(numbers: list[int]) -> str:
     spans: list[list[int]] = []
     for number in sorted(set(numbers)):

@@ -66,11 +66,16 @@ _IDLE: Final[dict[str, str]] = {
 }
 
 
-def reason_for(segment: str, field: int, at_work: bool = True) -> str:
-    """Why a value at ``SEG-field`` that fills nothing does so; ``at_work``: another value of the segment fills
-    something."""
+_NO_EFFECT = "it changes nothing here: another field says the same, or it says what holds without it"
+
+
+def reason_for(segment: str, field: int, at_work: bool = True, read: bool = False) -> str:
+    """Why a value at ``SEG-field`` that fills nothing does so.
+
+    ``at_work``: another value of the segment fills something. ``read``: the conversion asked for the value.
+    """
     if segment.startswith("Z"):
         return _PRIVATE
     known = _BY_FIELD.get(f"{segment}-{field}")
     idle = "" if at_work or known == _SET_ID else _IDLE.get(segment, "")
-    return idle or known or _BY_SEGMENT.get(segment) or _NO_MAP
+    return idle or known or (_NO_EFFECT if read else "") or _BY_SEGMENT.get(segment) or _NO_MAP
