@@ -14,7 +14,9 @@ from store_samples import NUMBERS, change, check_consistent, line, observation, 
 from gateway.caller import GATEWAY
 from gateway.errors import Category, GatewayError
 from gateway.fhir.resource import tail
-from gateway.store import Store
+from gateway.identity import completed
+from gateway.store import Store, types
+from gateway.store.index import resource_of
 from gateway.store.model import Delete, Put, Unit
 from gateway.store.schema import STATES
 
@@ -22,12 +24,19 @@ PATIENTS = st.sampled_from([f"p{n}" for n in range(3)])
 RESULTS = st.sampled_from([f"o{n}" for n in range(2)])
 AS_OF = st.none() | st.integers(1, 3)
 PUTS = st.one_of(
-    st.builds(lambda p, n, a, o: Put(patient(p, n), "hz", a, o), PATIENTS, st.sampled_from(["", *NUMBERS[:2]]), AS_OF,
+    st.builds(lambda p, n, k, a, o: Put(_linked(patient(p, n), k), "hz", a, o), PATIENTS,
+              st.sampled_from(["", *NUMBERS[:2]]), st.sets(PATIENTS, max_size=2), AS_OF,
               st.sampled_from(["refuse", "skip"])),
     st.builds(lambda i, p, v, a, o, m: Put(observation(i, p, v), "hz", a, o, m), RESULTS, st.sampled_from("pq"),
               st.sampled_from(["1", "1.0"]), AS_OF, st.sampled_from(["refuse", "skip"]),
               st.sampled_from([None, None, None, 0, 1, 2])))
 DELETES = st.builds(Delete, st.just("Observation"), RESULTS) | st.builds(Delete, st.just("Patient"), PATIENTS)
+
+
+def _linked(resource: dict[str, Any], others: set[str]) -> dict[str, Any]:
+    if others:
+        resource["link"] = [{"other": {"reference": f"Patient/{p}"}, "type": "seealso"} for p in sorted(others)]
+    return resource
 
 
 @dataclass
@@ -63,6 +72,11 @@ def _apply(model: dict[tuple[str, str], _Resource], operation: Put | Delete) -> 
         return "unchanged"
     if exists and operation.as_of and held.as_of and operation.as_of < held.as_of:
         if operation.on_older == "skip":
+            assert held.current is not None
+            if key[0] == "Patient" and (made := completed(resource_of(types.key(*key), held.current),
+                                                          operation.resource)):
+                model[key] = _Resource([*held.versions, tail(made)], held.as_of)
+                return "updated"
             return "skipped"
         raise _Refused
     model[key] = _Resource([*held.versions, content], operation.as_of or held.as_of)
