@@ -7,14 +7,12 @@ from pathlib import Path
 import click
 
 from gateway import conformance
-from gateway.adapter import hospital_folders
+from gateway.adapter import hospital_folders, load, load_all
+from gateway.commands import onboarding
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
-from gateway.onboarding import suggest as suggestions
-from gateway.onboarding.menu import explanation, menu_rows, table
 
-_PATHS = click.argument("paths", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path),
-                        metavar="[PATH]…")
+_PATHS = click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
 
 
 @click.group()
@@ -22,22 +20,24 @@ def adapter() -> None:
     """Scaffold, check and record hospital folders; adapters/README.md tells how to add a hospital in an hour."""
 
 
-@adapter.command()
-@click.argument("name")
-@click.pass_obj
-def new(settings: Settings, name: str) -> None:
-    """Make the folder NAME: in the first folder of HUREN_ADAPTERS, or where NAME says when it is a path."""
-    folder = Path(name) if "/" in name else settings.adapter_folders[0] / name
-    for path in conformance.new(folder):
-        click.echo(path)
+for _command in (onboarding.new, onboarding.codes, onboarding.profile, onboarding.drift):
+    adapter.add_command(_command)
 
 
 @adapter.command()
 @_PATHS
+@click.option("--messages", type=click.Path(exists=True, path_type=Path), multiple=True,
+              help="In place of the rules: explain which of these messages would be refused, and why.")
 @click.pass_obj
-def check(settings: Settings, paths: tuple[Path, ...]) -> int:
-    """Run every rule over the hospital folders in PATH (all of HUREN_ADAPTERS when none is named)."""
-    parents = list(paths) or settings.adapter_folders
+def check(settings: Settings, paths: tuple[Path, ...], messages: tuple[Path, ...]) -> int:
+    """Run every rule over the hospital folders in PATH (all of HUREN_ADAPTERS when none is named).
+
+    Each refused example is explained: our own sentence, what hl7apy finds by the standard, and what to do next.
+    """
+    parents = [onboarding.folder_named(settings, str(p)) if not p.exists() else p for p in paths]
+    parents = parents or settings.adapter_folders
+    if messages:
+        return _check_messages(settings, parents, list(messages))
     broken = 0
     for folder in folders_of(parents):
         findings = conformance.check(folder)
@@ -48,10 +48,45 @@ def check(settings: Settings, paths: tuple[Path, ...]) -> int:
         for finding in findings:
             excuse = f" (excused: {finding.exempt})" if finding.exempt else ""
             click.echo(f"  {finding.rule}: {finding.where}: {finding.message}{excuse}")
+        if not any(f.rule == "loads" for f in findings):
+            _explain_examples(folder)
     together = conformance.check_together(parents)
     for finding in together:
         click.echo(f"{finding.rule}: {finding.where}: {finding.message}")
     return 1 if broken or together else 0
+
+
+def _explain_examples(folder: Path) -> None:
+    from gateway.onboarding.explain import explain
+
+    hospital = load(folder)
+    for example in conformance.examples(folder):
+        if example.path.suffix == ".hl7" and (why := explain(hospital, example.path.read_bytes())):
+            for line in [f"{example.path.name}: {line}" if not at else line for at, line in enumerate(why.lines())]:
+                click.echo(f"  {line}")
+
+
+def _check_messages(settings: Settings, parents: list[Path], paths: list[Path]) -> int:
+    """Explain each kind of refusal once, with how many messages it stops and where the first ones are."""
+    from gateway.onboarding import explain, samples
+
+    hospitals = load_all(parents, settings.default_adapter if not settings.default_adapter or any(
+        f.name == settings.default_adapter for f in folders_of(parents)) else "")
+    found = samples.read(paths)
+    refused: dict[tuple[str, str, str], list[samples.Sample]] = {}
+    for sample in found.messages:
+        if error := explain.refusal(hospitals, sample.raw):
+            refused.setdefault((error.category.value, error.where, error.message), []).append(sample)
+    for what, count in found.left.most_common():
+        click.echo(f"left aside: {count} × {what}")
+    stopped = sum(map(len, refused.values()))
+    click.echo(f"{len(found.messages) - stopped} of {len(found.messages)} messages are accepted")
+    for stopped_here in sorted(refused.values(), key=len, reverse=True):
+        why = explain.explain_any(hospitals, stopped_here[0].raw)
+        places = ", ".join(s.where for s in stopped_here[:3]) + (" …" if len(stopped_here) > 3 else "")
+        for at, line in enumerate(why.lines() if why else ()):
+            click.echo(line if at else f"{len(stopped_here)} × {line}   ({places})")
+    return 1 if refused else 0
 
 
 @adapter.command()
@@ -76,12 +111,15 @@ def suggest(menu: Path, explain: bool) -> None:
     MENU.tsv: columns local, display, unit and specimen, separated by tabs, with a header. A person approves; what is
     approved goes into codes.csv.
     """
+    from gateway.onboarding.menu import explanation, menu_rows, table
+    from gateway.onboarding.suggest import suggest as candidates_of
+
     try:
         rows = menu_rows(menu.read_text(encoding="utf-8"), menu.name)
     except UnicodeDecodeError as error:
         raise GatewayError(Category.MALFORMED, "not UTF-8; convert the menu first, such as with "
                            "`iconv -f gb18030 -t utf-8`", menu.name) from error
-    found = suggestions.suggest(rows)
+    found = candidates_of(rows)
     for line in (explanation if explain else table)(rows, found):
         click.echo(line)
 

@@ -1,0 +1,136 @@
+"""A hospital's folder from its samples: manifest, codes, candidates, profile; and what the samples become today."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway import conformance
+from gateway.adapter import Adapter, load
+from gateway.errors import Category, GatewayError
+from gateway.hl7v2 import Message
+from gateway.onboarding import codes, profile
+from gateway.onboarding.habits import Habits, read_habits, senders
+from gateway.onboarding.images import ImageHabits, read_images
+from gateway.onboarding.manifest import Hospital, manifest_text
+from gateway.onboarding.samples import Samples
+from gateway.onboarding.suggest import Candidate, suggest
+
+SUGGESTED = "codes.suggested.csv"
+PROFILE = "profile.json"
+_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
+
+
+@dataclass(slots=True)
+class Onboarded:
+    """What was written and found."""
+
+    files: list[Path]
+    habits: Habits
+    images: ImageHabits
+    codes: int = 0
+    proposed: int = 0  # of them with a candidate
+    accepted: int = 0
+    refused: Counter[str] = field(default_factory=Counter)  # category, place and sentence → messages
+
+
+def slug_of(folder: Path) -> str:
+    """The institution's id by its folder's name; INVALID when that is none."""
+    slug = folder.name.lower().replace("_", "-")
+    if not _SLUG.match(slug):
+        raise GatewayError(Category.INVALID, f"'{folder.name}' cannot be an institution's id; name the folder with "
+                           "a-z, 0-9 and '-', at most 48 long", "NAME")
+    return slug
+
+
+def choose_facilities(samples: Samples, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], Counter[str]]:
+    """The sending facilities that the folder is for, and all that the samples hold.
+
+    ``wanted`` names them; without it the most frequent one is taken. INVALID when no sample is of a wanted one.
+    """
+    found: Counter[str] = Counter()
+    for (facility, _), count in senders(s.raw for s in samples.messages).items():
+        found[facility] += count
+    for facility in wanted:
+        if facility not in found:
+            raise GatewayError(Category.INVALID, f"no sample has '{facility}' in MSH-4; there are "
+                               + ", ".join(f"'{name}' ({count})" for name, count in found.most_common()), "--facility")
+    return wanted or tuple(name for name, _ in found.most_common(1)), found
+
+
+def onboard(folder: Path, samples: Samples, hospital: Hospital,
+            progress: Callable[[str], None] = lambda step: None) -> Onboarded:
+    """Write the folder from the samples of the hospital's facilities; INVALID when it is there already."""
+    if folder.exists() and any(folder.iterdir()):
+        raise GatewayError(Category.INVALID, f"'{folder}' is there already; choose another name", "NAME")
+    progress("reading how the messages are written")
+    habits, messages = read_habits([s.raw for s in samples.messages if _of(s.raw, hospital.facilities)])
+    images = read_images(samples.images)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "examples").mkdir(exist_ok=True)
+    done = Onboarded([], habits, images)
+    _write(done, folder / "manifest.toml", manifest_text(hospital, habits, images))
+    _write(done, folder / "codes.csv", codes.codes_csv([]))
+    progress("looking for candidates of the catalogue")
+    _codes(done, folder, [message for _, message in messages])
+    progress("making the profile")
+    keep_profile(done.files, folder, profile.profile_of(messages))
+    progress("converting every message")
+    _convert(done, load(folder), messages)
+    return done
+
+
+def _of(raw: bytes, facilities: tuple[str, ...]) -> bool:
+    return any(facility in facilities for facility, _ in senders([raw]))
+
+
+def _codes(done: Onboarded, folder: Path, messages: list[Message]) -> None:
+    local = [*codes.gather(messages, load(folder).source), *done.images.codes.values()]
+    unique = list({code.local: code for code in reversed(local)}.values())[::-1]
+    found = propose(unique)
+    done.codes, done.proposed = len(unique), sum(bool(candidates) for candidates in found)
+    _write(done, folder / "codes.csv", codes.codes_csv(codes.with_new([], unique)))
+    _write(done, folder / SUGGESTED, codes.suggested_csv(unique, found))
+
+
+def propose(local: list[codes.LocalCode]) -> list[list[Candidate]]:
+    """The candidates of each code; panels where the code is an order's."""
+    tests = [code for code in local if code.kind != "order"]
+    orders = [code for code in local if code.kind == "order"]
+    found = dict(zip((c.local for c in tests), suggest([c.row for c in tests]), strict=True))
+    found |= dict(zip((c.local for c in orders), suggest([c.row for c in orders], panels=True), strict=True))
+    return [found[code.local] for code in local]
+
+
+def keep_profile(files: list[Path], folder: Path, made: profile.Profile) -> None:
+    """Write ``profile.json`` and, for people, ``profile.tsv``."""
+    from gateway.onboarding.explain import field_name
+
+    (folder / PROFILE).write_bytes(profile.to_json(made))
+    text = "\n".join(profile.to_tsv(made, field_name)) + "\n"
+    (folder / "profile.tsv").write_text(text, encoding="utf-8")
+    files += [folder / PROFILE, folder / "profile.tsv"]
+
+
+def _convert(done: Onboarded, adapter: Adapter, messages: list[tuple[bytes, Message]]) -> None:
+    for _, message in messages:
+        try:
+            conformance.checked(adapter.convert_hl7(message, message.header.sending_facility))
+            done.accepted += 1
+        except GatewayError as error:
+            done.refused[str(error)] += 1
+
+
+def _write(done: Onboarded, path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="")
+    if path not in done.files:
+        done.files.append(path)
+
+
+def new(folder: Path) -> list[Path]:
+    """A folder without samples: what `gateway.conformance.new` writes."""
+    slug_of(folder)
+    return conformance.new(folder)
