@@ -104,8 +104,8 @@ class Ordering:
         """An order that is named by ORC alone gets its new status; a changed one keeps when it was made."""
         made = {change.resource["id"]: change for change in conversion.changes
                 if change.resource["resourceType"] == "ServiceRequest"}
-        as_of = next((change.as_of for change in conversion.changes if change.resource["resourceType"] == "Patient"),
-                     None)
+        as_of = next((change.as_of for change in conversion.changes
+                      if change.resource["resourceType"] == "Provenance"), None)
         for line in conversion.orders:
             change = made.get(line.request)
             if line.partial and change is None:

@@ -1,17 +1,21 @@
-"""Patient, Practitioner, Organization and Encounter from PID, XCN, XON and PV1.
+"""Patient, Practitioner, Organization and Encounter from PID, XCN, XON and PV1, as any message tells them.
 
-A laboratory's copy of these must not undo a newer one nor stop its report: every change here says "skip".
+What a result or an order says of its patient and visit is a copy: it creates what is unknown, the newest copy counts
+among copies, and nothing that the patient administration itself said (ADT, `adt.py`) is undone by one. A copy never
+stops a result: a time in it that is none is left out, with a remark.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from gateway.errors import Category, GatewayError
-from gateway.hl7v2 import tables, timestamps
+from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import (
     address_from,
+    codeable,
     contact_from,
     human_name,
     identifier,
@@ -21,10 +25,15 @@ from gateway.hl7v2.datatypes import (
 )
 from gateway.hl7v2.message import Part, Segment
 from gateway.identity import NATIONAL_ID_SYSTEM
-from gateway.source import Resource
+from gateway.source import COPY, Remark, Resource
 
 _MOTHERS_MAIDEN_NAME = "http://hl7.org/fhir/StructureDefinition/patient-mothersMaidenName"
 _BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
+_BIRTH_PLACE = "http://hl7.org/fhir/StructureDefinition/patient-birthPlace"
+_RELIGION = "http://hl7.org/fhir/StructureDefinition/patient-religion"
+_CITIZENSHIP = "http://hl7.org/fhir/StructureDefinition/patient-citizenship"
+_NATIONALITY = "http://hl7.org/fhir/StructureDefinition/patient-nationality"
+_ANIMAL = "http://hl7.org/fhir/StructureDefinition/patient-animal"
 
 
 def hospital(builder: Builder) -> Reference:
@@ -38,12 +47,20 @@ def hospital(builder: Builder) -> Reference:
 
 def patient_from(pid: Segment, builder: Builder) -> tuple[Reference, str]:
     """PID as Patient, and the patient's key for the ids of other resources (guide: PID[Patient])."""
+    made, key = patient_resource(pid, builder)
+    return builder.add(made, copied_at(builder), "skip"), key
+
+
+def copied_at(builder: Builder) -> int:
+    """The ``as_of`` of what a message tells in passing: before all that patient administration said."""
+    return (builder.sent_at or 0) - COPY
+
+
+def patient_resource(pid: Segment, builder: Builder) -> tuple[Resource, str]:
+    """PID as Patient, not yet taken over, and its key."""
     identifiers, main = _identifiers(pid, builder)
     made = builder.named("Patient", builder.source.patient_id(main["system"], main["value"]))
-    extensions: list[dict[str, Any]] = []
-    if mother := human_name(pid.first(6)):
-        extensions.append({"url": _MOTHERS_MAIDEN_NAME, "valueString": mother.get("family") or mother["text"]})
-    if extensions:
+    if extensions := _extensions(pid, builder):
         made["extension"] = extensions
     made["identifier"] = identifiers
     if names := [name for field in (5, 9) for part in pid.repetitions(field) if (name := human_name(part))]:
@@ -54,13 +71,7 @@ def patient_from(pid: Segment, builder: Builder) -> tuple[Reference, str]:
         made["gender"] = gender
     _birth(pid, builder, made)
     _death(pid, builder, made)
-    addresses = [address for part in pid.repetitions(11) if (address := address_from(part))]
-    if county := pid.get(12):
-        if len(addresses) == 1 and "district" not in addresses[0]:
-            addresses[0]["district"] = county
-        else:
-            addresses.append({"district": county})
-    if addresses:
+    if addresses := _addresses(pid):
         made["address"] = addresses
     if marital := _marital_status(pid, builder):
         made["maritalStatus"] = marital
@@ -68,7 +79,39 @@ def patient_from(pid: Segment, builder: Builder) -> tuple[Reference, str]:
     if language := builder.coded(pid, 15, "0296"):
         made["communication"] = [{"language": language}]
     made["managingOrganization"] = {"reference": f"Organization/{builder.source.institution}"}
-    return builder.add(made, builder.sent_at, "skip"), f"{main['system']}|{main['value']}"
+    return made, f"{main['system']}|{main['value']}"
+
+
+def _addresses(pid: Segment) -> list[dict[str, Any]]:
+    addresses = [address for part in pid.repetitions(11) if (address := address_from(part))]
+    if county := pid.get(12):
+        if len(addresses) == 1 and "district" not in addresses[0]:
+            addresses[0]["district"] = county
+        elif not addresses or addresses[0].get("district") != county:
+            addresses.append({"district": county})
+    return addresses
+
+
+def _extensions(pid: Segment, builder: Builder) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    if mother := human_name(pid.first(6)):
+        found.append({"url": _MOTHERS_MAIDEN_NAME, "valueString": mother.get("family") or mother["text"]})
+    if pid.size < 18:
+        return found
+    if religion := builder.coded(pid, 17, "0006"):
+        found.append({"url": _RELIGION, "valueCodeableConcept": religion})
+    if place := pid.text(23).strip():
+        found.append({"url": _BIRTH_PLACE, "valueAddress": {"text": place}})
+    for field, url in ((26, _CITIZENSHIP), (28, _NATIONALITY), (39, _CITIZENSHIP)):
+        if pid.raw_field(field):
+            found += [{"url": url, "extension": [{"url": "code", "valueCodeableConcept": concept}]}
+                      for part in pid.repetitions(field)
+                      if (concept := codeable(part, builder.source, f"PID-{field}"))]
+    animal = [{"url": url, "valueCodeableConcept": concept} for field, url in ((35, "species"), (36, "breed"))
+              if (concept := builder.coded(pid, field))]
+    if animal and animal[0]["url"] == "species":  # the extension needs it
+        found.append({"url": _ANIMAL, "extension": animal})
+    return found
 
 
 def _identifiers(pid: Segment, builder: Builder) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -79,24 +122,59 @@ def _identifiers(pid: Segment, builder: Builder) -> tuple[list[dict[str, Any]], 
     (`Source.patient_system`).
     """
     source = builder.source
-    listed = [(made, part.get(5)) for part in pid.repetitions(3) if (made := identifier_from(part, "patient", source))]
-    if not listed:
+    identifiers, chosen = numbers_from(pid, 3, builder)
+    if chosen is None:
         raise GatewayError(Category.INVALID, f"PID-3 holds no patient identifier{pid.which()}; send it", "PID-3",
                            detail="required")
-    chosen = next((i for i, kind in listed if kind.upper() in ("MR", "PI")), None) \
-        or next((i for i, _ in listed if i["system"] != NATIONAL_ID_SYSTEM), listed[0][0])
-    if chosen["system"].startswith(source.patient_system() + ":"):
-        chosen["system"] = source.patient_system()  # as in a DICOM header, which names no authority
-    identifiers = [made for made, _ in listed]
     for field, default in ((2, ""), (4, "")):
         identifiers += [made for part in pid.repetitions(field)
                         if (made := identifier_from(part, "patient", source, default))]
     if (number := pid.get(19)).strip():
         identifiers.append(_social_number(number.strip(), builder))
+    if licence := pid.get(20).strip():
+        identifiers.append(_licence(licence, pid, builder))
     unique: dict[tuple[str, str], dict[str, Any]] = {}
     for made in identifiers:
         unique.setdefault((made["system"], made["value"]), made)
     return list(unique.values()), chosen
+
+
+def numbers_from(segment: Segment, field: int, builder: Builder,
+                 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The patient identifiers of PID-3 or MRG-1, and the main one, as `_identifiers` says; None: there is none."""
+    source = builder.source
+    listed = [(made, part.get(5)) for part in segment.repetitions(field)
+              if (made := identifier_from(part, "patient", source))]
+    if not listed:
+        return [], None
+    chosen = next((i for i, kind in listed if kind.upper() in ("MR", "PI")), None) \
+        or next((i for i, _ in listed if i["system"] != NATIONAL_ID_SYSTEM), listed[0][0])
+    if chosen["system"].startswith(source.patient_system() + ":"):
+        chosen["system"] = source.patient_system()  # as in a DICOM header, which names no authority
+    return [made for made, _ in listed], chosen
+
+
+def _licence(number: str, pid: Segment, builder: Builder) -> dict[str, Any]:
+    """PID-20 (DLN)."""
+    issuer = pid.get(20, 2)
+    system = builder.source.identifier_systems.get(issuer) or builder.source.system("licence")
+    made = identifier(number, f"{system}:{quote(issuer, safe='')}" if issuer and issuer not in
+                      builder.source.identifier_systems else system, "DL")
+    if expires := told_time(pid, 20, builder, 3):
+        made["period"] = {"end": expires}
+    return made
+
+
+def told_time(segment: Segment, field: int, builder: Builder, component: int = 1) -> str | None:
+    """A time as FHIR dateTime; one that is none is left out with a remark, for it must not stop a result or a visit."""
+    if not segment.raw_field(field):
+        return None
+    try:
+        return builder.date_time(segment, field, component)
+    except GatewayError:
+        builder.conversion.remarks.append(Remark(f"{segment.name}-{field}", f"{segment.name}-{field} is not a possible "
+                                                 "date and time; it is left out, correct it and send it again"))
+        return None
 
 
 def _social_number(number: str, builder: Builder) -> dict[str, Any]:
@@ -115,17 +193,15 @@ def _telecom(pid: Segment) -> list[dict[str, Any]]:
 
 
 def _birth(pid: Segment, builder: Builder, made: dict[str, Any]) -> None:
-    text = builder.time_text(pid, 7)
-    if not text:
+    if not (moment := told_time(pid, 7, builder)):
         return
-    made["birthDate"] = timestamps.date(text, builder.zone, "PID-7")
-    moment = timestamps.date_time(text, builder.zone, "PID-7")
+    made["birthDate"] = moment[:10]
     if "T" in moment and "T00:00:00" not in moment:  # midnight is what senders write who know the day alone
         made["_birthDate"] = {"extension": [{"url": _BIRTH_TIME, "valueDateTime": moment}]}
 
 
 def _death(pid: Segment, builder: Builder, made: dict[str, Any]) -> None:
-    if died := builder.date_time(pid, 29):
+    if died := told_time(pid, 29, builder):
         made["deceasedDateTime"] = died
     elif (indicator := pid.get(30).upper()) in ("Y", "N"):
         made["deceasedBoolean"] = indicator == "Y"
@@ -211,11 +287,18 @@ def _organization(obx: Segment, builder: Builder) -> Reference | None:
     return {**reference, "display": name} if name else reference
 
 
-_PARTICIPANTS = ((7, "ATND", "attender"), (8, "REF", "referrer"), (9, "CON", "consultant"), (17, "ADM", "admitter"))
+_PARTICIPANTS = ((7, "ATND", "attender"), (8, "REF", "referrer"), (9, "CON", "consultant"), (17, "ADM", "admitter"),
+                 (52, "PART", "Participation"))
 
 
 def encounter_from(pv1: Segment, patient: Reference, builder: Builder) -> Reference | None:
     """PV1 as Encounter when it has a visit number (PV1-19): without one there is nothing to find it by again."""
+    made = encounter_resource(pv1, patient, builder)
+    return builder.add(made, copied_at(builder), "skip") if made else None
+
+
+def encounter_resource(pv1: Segment, patient: Reference, builder: Builder) -> Resource | None:
+    """PV1 as Encounter, not yet taken over (guide: PV1[Encounter]); None without a visit number."""
     number = identifier_from(pv1.first(19), "visit", builder.source, "VN")
     if number is None:
         return None
@@ -223,7 +306,7 @@ def encounter_from(pv1: Segment, patient: Reference, builder: Builder) -> Refere
     alternates = [i for part in pv1.repetitions(50) if (i := identifier_from(part, "visit", builder.source, "VN"))]
     made["identifier"] = [number, *(i for i in alternates if i != number)]
     _visit(pv1, patient, builder, made, _participants(pv1, builder))
-    return builder.add(made, builder.sent_at, "skip")
+    return made
 
 
 def visit_from(pv1: Segment, patient: Reference, builder: Builder) -> Resource:
@@ -239,7 +322,7 @@ def _visit(pv1: Segment, patient: Reference, builder: Builder, made: Resource,
            participants: list[dict[str, Any]]) -> None:
     source = builder.source
     kind = source.table("PV1-2", pv1.get(2)).upper()
-    start, end = builder.date_time(pv1, 44), builder.date_time(pv1, 45)
+    start, end = (told_time(pv1, 44, builder), told_time(pv1, 45, builder)) if pv1.size > 44 else (None, None)
     made["status"] = "finished" if end else tables.ENCOUNTER_STATUS.get(kind, "in-progress" if kind in
                                                                         tables.ENCOUNTER_CLASS else "unknown")
     made["class"] = _encounter_class(kind, pv1.get(2), builder)
@@ -248,14 +331,57 @@ def _visit(pv1: Segment, patient: Reference, builder: Builder, made: Resource,
     if service := builder.coded(pv1, 10, "0069"):
         made["serviceType"] = service
     made["subject"] = {**patient}
+    if pv1.size > 54 and (episode := identifier_from(pv1.first(54), "episode", source)):
+        made["episodeOfCare"] = [{"type": "EpisodeOfCare", "identifier": episode,
+                                  **({"display": pv1.get(53)} if pv1.get(53) else {})}]
     if participants:
         made["participant"] = participants
     ends = (("start", start), ("end", end if not start or builder.in_order(pv1, 44, 45) else None))
     if period := {key: value for key, value in ends if value}:
         made["period"] = period
-    if place := " ".join(piece for piece in (pv1.get(3, at) for at in (1, 2, 3)) if piece):
-        made["location"] = [{"location": {"display": place}, "status": "planned" if kind == "P" else "active"}]
+    if stay := _hospitalization(pv1, builder):
+        made["hospitalization"] = stay
+    if places := _places(pv1, kind):
+        made["location"] = places
     made["serviceProvider"] = {"reference": f"Organization/{source.institution}"}
+
+
+def _hospitalization(pv1: Segment, builder: Builder) -> dict[str, Any]:
+    """PV1-5, 13 to 16 and 36 to 38."""
+    if pv1.size < 6:
+        return {}
+    made: dict[str, Any] = {}
+    if number := identifier_from(pv1.first(5), "preadmit", builder.source):
+        made["preAdmissionIdentifier"] = number
+    if source := builder.coded(pv1, 14, "0023"):
+        made["admitSource"] = source
+    if again := builder.coded(pv1, 13, "0092"):
+        made["reAdmission"] = again
+    for field, name, table in ((38, "dietPreference", "0114"), (16, "specialCourtesy", "0099"),
+                               (15, "specialArrangement", "0009")):
+        if pv1.raw_field(field) and (concepts := [concept for part in pv1.repetitions(field) if (
+                concept := codeable(part, builder.source, f"PV1-{field}", table))]):
+            made[name] = concepts
+    if place := codeable(pv1.first(37).part(1), builder.source, "PV1-37", "0113") if pv1.size > 37 else {}:
+        made["destination"] = {"display": place["text"]}
+    if disposition := builder.coded(pv1, 36, "0112"):
+        made["dischargeDisposition"] = disposition
+    return made
+
+
+#: Fields of PV1 that name places, and the Encounter.location.status that the guide gives each.
+PLACES = ((3, "active"), (6, "completed"), (11, "active"), (42, "reserved"))
+
+
+def _places(pv1: Segment, kind: str) -> list[dict[str, Any]]:
+    found = []
+    for field, status in PLACES:
+        if field >= pv1.size or not pv1.raw_field(field):
+            continue
+        if place := " ".join(piece for piece in (pv1.get(field, at) for at in (1, 2, 3)) if piece):
+            planned = field == 3 and kind == "P"
+            found.append({"location": {"display": place}, "status": "planned" if planned else status})
+    return found
 
 
 def _encounter_class(kind: str, sent: str, builder: Builder) -> dict[str, Any]:
@@ -269,5 +395,5 @@ def _encounter_class(kind: str, sent: str, builder: Builder) -> dict[str, Any]:
 def _participants(pv1: Segment, builder: Builder) -> list[dict[str, Any]]:
     return [{"type": [{"coding": [{"system": f"{tables.V3}ParticipationType", "code": code, "display": display}]}],
              "individual": individual}
-            for field, code, display in _PARTICIPANTS for part in pv1.repetitions(field)
+            for field, code, display in _PARTICIPANTS if pv1.raw_field(field) for part in pv1.repetitions(field)
             if (individual := practitioner(part, builder))]
