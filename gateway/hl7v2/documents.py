@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gateway.hl7v2.builder import Builder
 from gateway.source import Document
+
+if TYPE_CHECKING:
+    from gateway.hl7v2.builder import Builder
 
 
 def document(builder: Builder, whole_id: str, content_type: str, data: bytes, security_reference: str,

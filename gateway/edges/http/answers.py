@@ -40,6 +40,7 @@ _NARROWER: dict[tuple[Category, str], Answer] = {
     (Category.UNSUPPORTED, "content-type"): Answer(415),
     (Category.INVALID, "search"): Answer(400),
     (Category.INVALID, "request"): Answer(400),
+    (Category.INVALID, "range"): Answer(416),
     (Category.FORBIDDEN, "login"): Answer(401, (("WWW-Authenticate", 'Bearer realm="huren"'),)),
     (Category.NOT_FOUND, "gone"): Answer(410),
     (Category.CONFLICT, "precondition"): Answer(412),

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 from gateway import search
 from gateway.edges.http.answers import answer_for, outcome_of, refusal_of
+from gateway.edges.http.binaries import Binaries
 from gateway.edges.http.interactions import (
     HistoryPage,
     Interactions,
@@ -20,6 +21,7 @@ from gateway.edges.http.interactions import (
     new_id,
     require_type,
     require_valid,
+    require_writable,
     shape_of,
     text_of,
     unchanged,
@@ -45,9 +47,10 @@ _REASONS = {200: "OK", 201: "Created", 204: "No Content", 304: "Not Modified"}
 class Bundles:
     """Answers a Bundle that was sent to the base."""
 
-    def __init__(self, store: Store, interactions: Interactions, search_type: Search) -> None:
+    def __init__(self, store: Store, interactions: Interactions, binaries: Binaries, search_type: Search) -> None:
         self._store = store
         self._rest = interactions
+        self._binaries = binaries
         self._search = search_type
 
     def run(self, who: Who, given: dict[str, Any], base: str, returns: str) -> tuple[str, Result]:
@@ -100,9 +103,9 @@ class Bundles:
         if shape in ("type-history", "instance-history"):
             return self._rest.history(who, parts[0], parts[1] if parts[1:] else None, HistoryPage.of(query), base)
         if shape == "version":
-            return self._rest.vread(who, *parts)
+            return self._binaries.whole(who, *parts[1:]) if parts[0] == "Binary" else self._rest.vread(who, *parts)
         if shape == "instance":
-            found = self._rest.read(who, *parts)
+            found = self._binaries.whole(who, parts[1]) if parts[0] == "Binary" else self._rest.read(who, *parts)
             if unchanged(found, entry.if_none_match, entry.if_modified_since):
                 return replace(found, status=304, body=b"")
             return found
@@ -159,6 +162,7 @@ class Bundles:
 def _operation(who: Who, entry: Entry, identity: str) -> Put | Delete:
     resource_type, _, resource_id = identity.partition("/")
     if entry.method == "DELETE":
+        require_writable(resource_type, resource_id)
         return Delete(resource_type, resource_id, _condition(entry))
     assert entry.resource is not None  # plan() asked for it
     given = {**entry.resource, "id": resource_id}

@@ -11,7 +11,9 @@ from gateway import search
 from gateway.adapter import load_all
 from gateway.config import Settings
 from gateway.edges.http import negotiate
+from gateway.edges.http.answers import answer_for, outcome_of
 from gateway.edges.http.batch import Bundles
+from gateway.edges.http.binaries import Binaries, Content, as_json, as_xml, completed, range_of
 from gateway.edges.http.capability import Capability
 from gateway.edges.http.exchange import Request, Response, outcome_response
 from gateway.edges.http.interactions import (
@@ -47,7 +49,8 @@ class Fhir:
         self._store = store
         institutions = lambda: {a.source.institution for a in load_all(settings.adapter_folders).all}  # noqa: E731
         self._rest = Interactions(store, Loading(Rulebook(settings.timezone, (), store), store, institutions))
-        self._bundles = Bundles(store, self._rest, self._search)
+        self._binaries = Binaries(store)
+        self._bundles = Bundles(store, self._rest, self._binaries, self._search)
         self._capability = Capability(settings)
         update, delete = ("update", self.update), ("delete", self.delete)
         self._rows: dict[str, dict[str, _Row]] = {
@@ -79,6 +82,8 @@ class Fhir:
     def answer(self, request: Request) -> Response:
         """Answer a request that was routed, when its client can read the answer: else nothing is done for it."""
         environ = request.environ
+        if request.resource_type == "Binary" and request.interaction in ("read", "vread"):
+            return self.binary(request, *request.parts)
         wanted = request.args.get("_format", "") if environ.get("QUERY_STRING") else ""
         request.wanted = negotiate.accepted(environ.get("HTTP_ACCEPT", ""), wanted)
         if request.resource_type:
@@ -96,6 +101,28 @@ class Fhir:
         """http.html#vread"""
         request.target = f"{resource_type}/{resource_id}/_history/{version}"
         return _shown(request, self._rest.vread(_who(request), resource_type, resource_id, version))
+
+    def binary(self, request: Request, _: str, binary_id: str, version: str = "") -> Response:
+        """binary.html: the bytes by their own type, or where FHIR's types are asked for the resource with its data"""
+        request.target = f"Binary/{binary_id}" + (f"/_history/{version}" if version else "")
+        found = self._binaries.find(_who(request), binary_id, version)
+        content, environ = found.content, request.environ
+        wanted = negotiate.binary(environ.get("HTTP_ACCEPT", ""), request.args.get("_format", ""),
+                                  content.media_type if content else "")
+        if content is None or wanted and (not found.apart or _reshapes(request)):
+            request.wanted = wanted or negotiate.JSON
+            return _shown(request, completed(found))
+        request.persons = found.result.persons
+        if response := _unmodified(request, found.result):
+            return response
+        if wanted:
+            parts, length = (as_xml if wanted.xml else as_json)(found.result.body, content)
+            response = Response(parts, content_type=wanted.content_type)
+            response.headers["Content-Length"] = str(length)
+            response.headers["Cache-Control"], response.headers["Vary"] = "no-store", "Accept, Authorization"
+        else:
+            response = _bytes(request, binary_id, content)
+        return _headed(response, found.result)
 
     def history(self, request: Request, resource_type: str, resource_id: str | None = None) -> Response:
         """http.html#history, of a resource and of a type"""
@@ -221,17 +248,49 @@ def _body(request: Request) -> dict[str, Any]:
 
 def _shown(request: Request, result: Result) -> Response:
     """The answer to a request that reads."""
-    environ = request.environ
     request.persons = result.persons
     if result.audited:
         request.audit = False
-    if result.version and unchanged(result, environ.get("HTTP_IF_NONE_MATCH", ""),
-                                    environ.get("HTTP_IF_MODIFIED_SINCE", "")):
-        response = Response([], 304)
-        response.headers["ETag"] = result.etag
+    if response := _unmodified(request, result):
         return response
     return _headed(Response([_shaped(request, result.body)], result.status,
                             content_type=request.wanted.content_type), result)
+
+
+def _unmodified(request: Request, result: Result) -> Response | None:
+    """304 where the client's copy is current."""
+    environ = request.environ
+    if not result.version or not unchanged(result, environ.get("HTTP_IF_NONE_MATCH", ""),
+                                           environ.get("HTTP_IF_MODIFIED_SINCE", "")):
+        return None
+    response = Response([], 304)
+    response.headers["ETag"] = result.etag
+    return response
+
+
+def _bytes(request: Request, binary_id: str, content: Content) -> Response:
+    """A Binary's bytes, or the range of them that is asked for. If-Range never holds: our ETags are weak (RFC 9110
+    13.1.5)."""
+    environ, size = request.environ, content.size
+    try:
+        span = range_of(environ.get("HTTP_RANGE", ""), size) if "HTTP_IF_RANGE" not in environ else None
+    except GatewayError as error:
+        response = outcome_response(request, answer_for(error).status, outcome_of(error))
+        response.headers["Content-Range"] = f"bytes */{size}"
+        return response
+    start, end = span or (0, size)
+    parts = iter(()) if request.method == "HEAD" else content.open(start, end)
+    response = Response(parts, 206 if span else 200, content_type=content.media_type)
+    response.headers.update(content.headers(binary_id))
+    response.headers["Content-Length"] = str(end - start)
+    if span:
+        response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    return response
+
+
+def _reshapes(request: Request) -> bool:
+    """Whether the resource is to be written anew."""
+    return any(name in request.args for name in ("_pretty", "_summary", "_elements"))
 
 
 def _headed(response: Response, result: Result) -> Response:

@@ -22,6 +22,7 @@ from gateway.fhir.elements import resource_types
 from gateway.fhir.primitives import RULES
 from gateway.recognition import library
 from gateway.recognition.loading import Loading
+from gateway.source import original_digest
 from gateway.store.model import Access, Delete, Put, Row, Unit, Written
 
 if TYPE_CHECKING:
@@ -88,14 +89,12 @@ class Interactions:
     def read(self, who: Who, resource_type: str, resource_id: str) -> Result:
         """The current version; NOT_FOUND with detail ``gone`` when it was deleted."""
         require_type(resource_type)
-        return _shown(self._store.read(resource_type, resource_id, who.caller))
+        return result_of(self._store.read(resource_type, resource_id, who.caller))
 
     def vread(self, who: Who, resource_type: str, resource_id: str, version: str) -> Result:
         """One version."""
         require_type(resource_type)
-        if not version.isdecimal() or len(version) > 9:
-            raise _absent()
-        return _shown(self._store.vread(resource_type, resource_id, int(version), who.caller))
+        return result_of(self._store.vread(resource_type, resource_id, version_number(version), who.caller))
 
     def history(self, who: Who, resource_type: str, resource_id: str | None, page: HistoryPage, base: str) -> Result:
         """The versions of a resource or of a type, newest first, a page at a time."""
@@ -103,7 +102,7 @@ class Interactions:
         rows = self._store.history(resource_type, resource_id, who.caller, page.count + 1, page.before)
         if resource_id is not None and not rows and page.before is None \
                 and self._store.read(resource_type, resource_id, who.caller) is None:
-            raise _absent()
+            raise absent()
         rows = [row for row in rows if row.updated >= page.since]
         shown, more = rows[:page.count], len(rows) > page.count
         path = f"{resource_type}/{resource_id}" if resource_id is not None else resource_type
@@ -146,13 +145,13 @@ class Interactions:
     def delete(self, who: Who, resource_type: str, resource_id: str, if_match: int | None = None) -> Result:
         """Deleted, or not there at all: both are 204 (http.html#delete)."""
         require_type(resource_type)
+        require_writable(resource_type, resource_id)
         access = Access(who.caller.name, who.caller.institution, "delete", f"{resource_type}/{resource_id}", 204,
                         who.peer)
         delete = Delete(resource_type, resource_id, if_match)
         more = self.beside(who, [delete])
         written = self._store.write(Unit([delete, *more], access=access), who.caller)[0]
         return Result(204, version=written.version, updated=written.updated, audited=True)
-
 
     def beside(self, who: Who, operations: list[Put | Delete]) -> list[Put | Delete]:
         """What must be written with these, and whether they may be at all: see `gateway.recognition.loading`."""
@@ -206,7 +205,15 @@ def require_type(resource_type: str) -> None:
 
 def require_valid(given: dict[str, Any]) -> None:
     """INVALID with every issue, by base R4 and by those of our profiles that the resource claims."""
+    require_writable(given.get("resourceType"), given.get("id"))
     check.require_valid(given, profile=_claims_ours(given))
+
+
+def require_writable(resource_type: object, resource_id: object) -> None:
+    """UNSUPPORTED (405) for a received message: it stays as it came."""
+    if resource_type == "Binary" and isinstance(resource_id, str) and original_digest(resource_id):
+        raise GatewayError(Category.UNSUPPORTED, "this Binary is a received message, which nobody changes; write under "
+                           "another id", "Binary.id", detail="method")
 
 
 def _claims_ours(given: dict[str, Any]) -> bool:
@@ -320,13 +327,22 @@ def _bad(message: str, where: str) -> GatewayError:
 
 # ---------------------------------------------------------------- rows
 
-def _absent() -> GatewayError:
+def version_number(text: str) -> int:
+    """A version id of ours; NOT_FOUND for any other."""
+    if not text.isdecimal() or len(text) > 9:
+        raise absent()
+    return int(text)
+
+
+def absent() -> GatewayError:
+    """The refusal that does not tell what is not there from what is not shown."""
     return GatewayError(Category.NOT_FOUND, "there is no such resource, or this client may not see it")
 
 
-def _shown(row: Row | None) -> Result:
+def result_of(row: Row | None) -> Result:
+    """A version that was read; NOT_FOUND where there is none, with detail ``gone`` where it was deleted."""
     if row is None:
-        raise _absent()
+        raise absent()
     if row.deleted:
         raise GatewayError(Category.NOT_FOUND, "this resource was deleted; its history shows what it was",
                            detail="gone")

@@ -10,6 +10,7 @@ from gateway.errors import Category, GatewayError
 FHIR_JSON, FHIR_XML = "application/fhir+json", "application/fhir+xml"
 _JSON = {FHIR_JSON, "application/json", "text/json", "application/json+fhir"}
 _XML = {FHIR_XML, "application/xml", "text/xml", "application/xml+fhir"}
+_FHIR = {FHIR_JSON, FHIR_XML, "application/json+fhir", "application/xml+fhir"}
 _SHORT = {"json": FHIR_JSON, "xml": FHIR_XML}
 _VERSIONS = {"4.0", "4.0.1"}
 FORM = "application/x-www-form-urlencoded"
@@ -60,6 +61,22 @@ def accepted(accept: str, format_parameter: str = "") -> Format:
     if version_refused:
         raise GatewayError(Category.UNSUPPORTED, "this server speaks fhirVersion=4.0", "Accept", detail="accept")
     raise GatewayError(Category.UNSUPPORTED, f"ask for {FHIR_JSON} or {FHIR_XML}", "Accept", detail="accept")
+
+
+def binary(accept: str, format_parameter: str, content_type: str) -> Format | None:
+    """The format of a Binary as a resource, which must be asked for by FHIR's own types (binary.html); None: its bytes.
+
+    ``application/json`` and ``*/*`` mean the bytes, and so does the Binary's own type where it is preferred.
+    """
+    if format_parameter:
+        return accepted(accept, format_parameter)
+    weights = {name: (weight, text) for weight, name, text in reversed(_ranges(accept))}
+    fhir = [weights[name] for name in weights if name in _FHIR]
+    if not fhir:
+        return None
+    own = weights.get(content_type.partition(";")[0].strip().lower(), (0.0, ""))[0]
+    best = max(fhir, key=lambda found: found[0])
+    return accepted(best[1]) if best[0] >= own else None
 
 
 def _ranges(accept: str) -> list[tuple[float, str, str]]:
