@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import (
+    address_from,
     code_text,
     codeable,
     contact_from,
+    entity_identifier,
     entity_system,
     identifier,
     identifier_from,
@@ -84,10 +86,13 @@ def add_details(made: Resource, order: Order, timings: list[Segment], diagnoses:
 
 
 def _identify(made: Resource, order: Order, builder: Builder) -> None:
-    """OBR-53 or ORC-33 beside the order's numbers; OBR-29 or ORC-8, the parent, as basedOn."""
+    """OBR-53 or ORC-33 and the filler's group (ORC-38, ORC-4.2) beside the order's numbers; OBR-29 or ORC-8, the
+    parent, as basedOn."""
     obr, orc = order.obr, order.orc
     alternates = obr.repetitions(53) or (orc.repetitions(33) if orc is not None else [])
     made["identifier"] += [i for part in alternates if (i := identifier_from(part, "placer", builder.source, "PLAC"))]
+    if orc is not None and (group := _filler_group(orc, builder)):
+        made["identifier"].append(group)
     parent = obr.first(29) or (orc.first(8) if orc is not None else obr.first(29))
     for at, kind, code in ((1, "placer", "PLAC"), (2, "filler", "FILL")):
         number = parent.part(at)
@@ -95,6 +100,14 @@ def _identify(made: Resource, order: Order, builder: Builder) -> None:
             system = entity_system(number, kind, builder.source)
             made["basedOn"] = [{"type": "ServiceRequest", "identifier": identifier(number.get(1), system, code)}]
             break
+
+
+def _filler_group(orc: Segment, builder: Builder) -> dict[str, Any] | None:
+    """ORC-38, else the second of the pair in ORC-4."""
+    number = orc.first(38)
+    if not number and len(orc.first(4).part(1)) > 1:
+        number = orc.first(4).part(2)
+    return entity_identifier(number, "filler-group", builder.source, "FGN")
 
 
 def _time(made: Resource, order: Order, timings: list[Segment], control: str, builder: Builder) -> None:
@@ -148,10 +161,20 @@ def _department(orc: Segment, builder: Builder) -> _Department | None:
             made["identifier"] = [identifier(number, system, "")]
         made["type"] = [{"coding": [{"system": _ORGANIZATION_TYPE, "code": "dept"}]}]
         made["name"] = name
+        if at == 21:
+            _whereabouts(made, orc)
         made["partOf"] = builder.hospital()
         reference = builder.add(made, builder.sent_at, "skip")
         return _Department({**reference, "display": name}, number or name)
     return None
+
+
+def _whereabouts(made: Resource, orc: Segment) -> None:
+    """Where the ordering facility is (ORC-22) and is called (ORC-23)."""
+    if telecom := [contact for part in orc.repetitions(23) if (contact := contact_from(part))]:
+        made["telecom"] = telecom
+    if addresses := [address for part in orc.repetitions(22) if (address := address_from(part))]:
+        made["address"] = addresses
 
 
 def _request(made: Resource, department: _Department | None, builder: Builder) -> None:
@@ -219,6 +242,8 @@ def _explain(made: Resource, order: Order, builder: Builder) -> None:
     said = [text for result in order.results if (text := _observed(result.obx))]
     if said:
         made.setdefault("supportingInfo", []).extend({"display": text} for text in said)
+    if orc is not None:
+        _label(made, orc, builder)
     extension: list[dict[str, Any]] = []
     if orc is not None and (reason := builder.coded(orc, 16)):
         extension.append({"url": _STATUS_REASON, "valueCodeableConcept": reason})
@@ -227,6 +252,22 @@ def _explain(made: Resource, order: Order, builder: Builder) -> None:
                   if (contact := contact_from(part))]
     if extension:
         made.setdefault("extension", []).extend(extension)
+
+
+def _label(made: Resource, orc: Segment, builder: Builder) -> None:
+    """ORC-28 (table 0177) as security labels, which change nothing of who may see the order; ORC-29 (table 0482), an
+    order for an inpatient or an outpatient, as locationCode."""
+    labels = [coding for part in orc.repetitions(28)
+              for coding in codeable(part, builder.source, "ORC-28", "0177").get("coding", ())]
+    if labels:
+        standard = f"{tables.V2}0177"
+        made["meta"]["security"] = [
+            {**tables.CONFIDENTIALITY.get(one["code"], one)} if one["system"] == standard else one for one in labels]
+    if place := builder.coded(orc, 29, "0482"):
+        code = builder.source.table("ORC-29", orc.get(29)).upper()
+        if known := tables.ORDER_PLACE.get(code):
+            place.setdefault("coding", []).insert(0, {**known})
+        made["locationCode"] = [place]
 
 
 def _observed(obx: Segment) -> str:

@@ -20,10 +20,23 @@ from gateway.source import Resource
 
 @dataclass(slots=True)
 class Result:
-    """An OBX and the NTE that follow it."""
+    """An OBX with the NTE and PRT that follow it."""
 
     obx: Segment
     notes: list[Segment] = field(default_factory=list)
+    participants: list[Segment] = field(default_factory=list)
+    lines: list[Segment] = field(default_factory=list)  # the OBX of a text that was sent line by line, its own first
+
+
+@dataclass(slots=True)
+class SpecimenGroup:
+    """SPECIMEN: an SPM, or its containers (SAC) alone, with what was observed of it."""
+
+    spm: Segment | None
+    containers: list[Segment] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    notes: list[Segment] = field(default_factory=list)
+    participants: list[Segment] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -34,7 +47,8 @@ class Order:
     orc: Segment | None
     notes: list[Segment] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
-    specimens: list[Segment] = field(default_factory=list)
+    specimens: list[SpecimenGroup] = field(default_factory=list)
+    participants: list[Segment] = field(default_factory=list)
 
 
 class Subject(NamedTuple):
@@ -92,10 +106,36 @@ def order_identifiers(numbers: Numbers, builder: Builder) -> list[dict[str, Any]
             if part and (made := entity_identifier(part, kind, builder.source, code))]
 
 
-def notes_of(segments: list[Segment]) -> list[dict[str, Any]]:
-    """NTE segments as one Annotation: each segment and each repetition of NTE-3 is a line."""
-    text = "\n".join(text_of(nte.repetitions(3)) for nte in segments).strip()
-    return [{"text": text}] if text else []
+def group_number(orc: Segment, builder: Builder) -> dict[str, Any] | None:
+    """ORC-4, the placer's number of the group; as of 2.7 a pair (EIP) whose second number is the filler's."""
+    number = orc.first(4)
+    pair = number.part(1)
+    return entity_identifier(pair if len(pair) > 1 else number, "placer-group", builder.source, "PGN")
+
+
+def notes_of(segments: list[Segment], builder: Builder | None = None) -> list[dict[str, Any]]:
+    """NTE segments as Annotations: each segment and each repetition of NTE-3 is a line.
+
+    With ``builder``, NTE-5 is the author and NTE-6 the time: lines of another author or time are another Annotation.
+    """
+    if builder is None or all(nte.size < 6 for nte in segments):
+        text = "\n".join(text_of(nte.repetitions(3)) for nte in segments).strip()
+        return [{"text": text}] if text else []
+    found: list[tuple[tuple[str, str], dict[str, Any]]] = []
+    for nte in segments:
+        if not (text := text_of(nte.repetitions(3))):
+            continue
+        said = nte.raw_field(5), nte.raw_field(6)
+        if found and (found[-1][0] == said or not any(said)):
+            found[-1][1]["text"] += f"\n{text}"
+            continue
+        note: dict[str, Any] = {}
+        if author := practitioner(nte.first(5), builder):
+            note["authorReference"] = author
+        if moment := builder.date_time(nte, 6):
+            note["time"] = moment
+        found.append((said, {**note, "text": text}))
+    return [note for _, note in found]
 
 
 def section_of(obr: Segment, builder: Builder) -> tuple[dict[str, Any] | None, str]:
@@ -116,7 +156,7 @@ def request_from(order: Order, subject: Subject, builder: Builder, key: str, con
     obr, orc, source = order.obr, order.orc, builder.source
     made = builder.resource("ServiceRequest", key)
     made["identifier"] = order_identifiers(numbers, builder)
-    if orc is not None and (group := entity_identifier(orc.first(4), "placer-group", source, "PGN")):
+    if orc is not None and (group := group_number(orc, builder)):
         made["requisition"] = group
     made["status"] = status
     made["intent"] = "reflex-order" if obr.get(11).upper() == "G" else "order"
@@ -138,7 +178,7 @@ def request_from(order: Order, subject: Subject, builder: Builder, key: str, con
         made["reasonCode"] = reasons
     if clinical := obr.text(13).strip():
         made["supportingInfo"] = [{"display": clinical}]
-    if notes := notes_of(order.notes):
+    if notes := notes_of(order.notes, builder):
         made["note"] = notes
     return made
 

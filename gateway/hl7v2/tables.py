@@ -56,6 +56,19 @@ INTERPRETATIONS: Final = {
     "W": "Worse", "WR": "Weakly reactive",
 }
 
+#: Flags of table 0078 that v3-ObservationInterpretation has only as inactive codes, which the guide does not map.
+FLAGS_OF_V2: Final = {
+    "AC": "Anti-complementary substances present", "HM": "Hold for Medical Review",
+    "OBX": "Interpretation qualifiers in separate OBX segments", "QCF": "Quality Control Failure",
+    "TOX": "Cytotoxic substance present",
+}
+
+#: Table 0080, with its display: what a range depends on (OBX-10).
+NATURE_OF_TEST: Final = {
+    "A": "An age-based population", "B": "Breed", "N": "None - generic normal range", "R": "A race-based population",
+    "S": "A sex-based population", "SP": "Species", "ST": "Strain",
+}
+
 #: Table 0074, with its display.
 SERVICE_SECTION: Final = {
     "AU": "Audiology", "BG": "Blood Gases", "BLB": "Blood Bank", "CG": "Cytogenetics", "CH": "Chemistry",
@@ -116,4 +129,20 @@ MEDIA_TYPES: Final = {
     "HTM": "text/html", "XML": "application/xml", "TXT": "text/plain", "TEXT": "text/plain", "PLAIN": "text/plain",
     "DICOM": "application/dicom", "DCM": "application/dicom", "MSWORD": "application/msword", "X-HL7-CDA-LEVEL-ONE":
     "application/hl7-cda+xml", "SVG": "image/svg+xml", "ZIP": "application/zip", "DOC": "application/msword",
+}
+
+#: Table 0177 → security label, where FHIR has one; HIV and psychiatry are sensitivities (v3-ActCode).
+CONFIDENTIALITY: Final = {
+    "V": {"system": f"{V3}Confidentiality", "code": "V", "display": "very restricted"},
+    "R": {"system": f"{V3}Confidentiality", "code": "R", "display": "restricted"},
+    "EMP": {"system": f"{V3}ActCode", "code": "EMP", "display": "employee information sensitivity"},
+    "PSY": {"system": f"{V3}ActCode", "code": "PSY", "display": "psychiatry disorder information sensitivity"},
+    "AID": {"system": f"{V3}ActCode", "code": "HIV", "display": "HIV/AIDS information sensitivity"},
+    "HIV": {"system": f"{V3}ActCode", "code": "HIV", "display": "HIV/AIDS information sensitivity"},
+    "ETH": {"system": f"{V3}ActCode", "code": "ETHUD", "display": "alcohol use disorder information sensitivity"},
+}
+#: Table 0482 → v3-RoleCode.
+ORDER_PLACE: Final = {
+    "I": {"system": f"{V3}RoleCode", "code": "HOSP", "display": "Hospital"},
+    "O": {"system": f"{V3}RoleCode", "code": "OF", "display": "Outpatient facility"},
 }
