@@ -507,3 +507,6 @@ special("SPM[Specimen] SPM-17 collection.collectedDateTime", {("SPM", 17): "2019
 special("SPM[Specimen] SPM-32 identifier[3].type.coding.code", {}, ["SHIP"])
 special("OBX[Observation] OBX-19 extension[2].url", {}, ["analysis-date-time"])
 special("OBX[Observation] OBX-33", {})
+for _map in ("Observation", "ServiceRequest", "DocumentReference", "Appointment-Comment"):
+    for _at in (4, 5, 6, 9):
+        special(f"NTE[{_map}] NTE-{_at}", {("NTE", 3): "note text"})
