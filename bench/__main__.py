@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from bench import dicom, gateway, http, mllp, postgres, recognition
+from bench import dicom, gateway, http, mllp, postgres, profile, recognition
 from bench.gateway import Gateway
 from bench.messages import oru
 
@@ -143,11 +143,11 @@ def _ids(g: Gateway, resource_type: str, count: int) -> list[str]:
 @click.option("--reminders", default=120_000, help="to be recorded and looked for")
 def main(parts: tuple[str, ...], count: int, observations: int, rounds: int, persons: int, province: Path | None,
          reminders: int) -> None:
-    """Measure PARTS (start, mllp, postgres, million, dicom, fhir, recognition, province; without any: all) and print
+    """Measure PARTS (start, mllp, postgres, million, dicom, fhir, recognition, province, profile; without any: all) and
 
-    the table.
+    print the table.
     """
-    wanted = parts or ("start", "mllp", "postgres", "million", "dicom", "fhir", "recognition", "province")
+    wanted = parts or ("start", "mllp", "postgres", "million", "dicom", "fhir", "recognition", "province", "profile")
     rows: Rows = []
     if "start" in wanted:
         rows += start_and_memory()
@@ -169,6 +169,8 @@ def main(parts: tuple[str, ...], count: int, observations: int, rounds: int, per
     for row in rows:
         print("| " + " | ".join(row) + " |")
     print(flush=True)
+    if "profile" in wanted:
+        print(profile.table(profile.profile()), flush=True)
     if "fhir" in wanted:
         fhir(rounds)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+
+#: The one answer of a message that asks for AL and NE, or for nothing (MSH-15, MSH-16).
+ACCEPTED = re.compile(rb"\rMSA\|[AC]A\|")
 
 
 @dataclass
@@ -20,7 +25,7 @@ class Load:
 
     @property
     def per_second(self) -> float:
-        """Messages acknowledged AA per second."""
+        """Messages accepted per second."""
         return (len(self.latencies) - len(self.refused)) / self.seconds
 
     def percentile_ms(self, p: float) -> float:
@@ -57,7 +62,7 @@ def send(port: int, message: Callable[[int], bytes], first: int, count: int, con
                     now = time.perf_counter()
                     load.latencies.append(now - start)
                     load.moments.append(now - began)
-                    if b"\rMSA|AA|" not in answer:
+                    if not ACCEPTED.search(answer):
                         load.refused.append(answer)
         except BaseException as error:
             failed.append(error)

@@ -175,7 +175,7 @@ def _pace(g: Gateway, rate: float, stop: threading.Event) -> None:
                 answer = b""
                 while not answer.endswith(b"\x1c\r"):
                     answer += s.recv(65536)
-                if b"\rMSA|AA|" not in answer:
+                if not mllp.ACCEPTED.search(answer):
                     raise SystemExit("a report was refused")
     threads = [threading.Thread(target=work, daemon=True) for _ in range(8)]
     for thread in threads:
