@@ -31,6 +31,7 @@ class Builder:
         self.conversion = Conversion()
         self.people: dict[str, Reference | None] = {}  # XCN as sent → its reference: every OBX may name the same
         self.organizations: dict[tuple[str, str, str], Reference | None] = {}  # OBX-23, 24 and 15 → its reference
+        self.observed: set[tuple[str, str]] = set()  # specimen and OBX that were taken
         self._unmapped: dict[Unmapped, None] = {}  # in order, each once
         self._keys: dict[str, int] = {}
         self._seen: set[str] = set()

@@ -16,13 +16,14 @@ from gateway.source import Conversion, Source
 #: W01 waveforms: all of the shape of ORU^R01.
 _CONVERTERS: dict[tuple[str, str], Callable[[Message, Source], Conversion]] = {
     **{("ORU", event): convert_oru for event in ("R01", "R30", "R31", "R32", "R40", "W01")},
+    **{("OUL", event): convert_oru for event in ("R21", "R22", "R23", "R24")},
     ("ORM", "O01"): convert_orders, ("OML", "O21"): convert_orders, ("OMI", "O23"): convert_orders,
     ("OMG", "O19"): convert_orders, ("DFT", "P03"): convert_charges,
 }
 #: Versions 2.1 and 2.2 send the message code alone.
 _FIRST_EVENTS = {"ORU": "R01", "ORM": "O01"}
 #: Of orders and charges: what recognition wants to know.
-ORDER_MESSAGES = frozenset(code for code, _ in _CONVERTERS if code != "ORU")
+ORDER_MESSAGES = frozenset(("ORM", "OML", "OMI", "OMG", "DFT"))
 
 
 def convert(message: Message, source: Source) -> Conversion:

@@ -8,9 +8,12 @@ from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import DICOM_STUDY, Builder, Reference
 from gateway.hl7v2.datatypes import entity_identifier
+from gateway.hl7v2.memory import fresh
 from gateway.hl7v2.message import Segment
+from gateway.hl7v2.participation import device_in, director, director_in, organization_in, people_in
 from gateway.hl7v2.people import performing_organization, practitioner
 from gateway.hl7v2.request import Result, Subject, notes_of
+from gateway.hl7v2.specimen import specimen_named
 from gateway.hl7v2.values import VALUE_ATTACHMENT, Value, values_of
 from gateway.source import Resource
 from gateway.terminology import BASE
@@ -35,6 +38,8 @@ class Report(NamedTuple):
     forms: list[dict[str, Any]]
     studies: list[Reference]
     flags: list[str]  # of CodeSystem recognition-flag
+    rejection: dict[str, Any]  # why its results have no value, when the laboratory refused the specimen
+    focus: Reference | None = None  # the specimen, when the observation is about that and no result
 
 
 def add_observation(result: Result, report: Report | None, subject: Subject, builder: Builder) -> Reference:
@@ -48,7 +53,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         made = builder.resource("Observation", builder.distinct(f"{key}|{obx.get(14)}"))
     else:
         made = builder.part(report.id, "Observation", builder.distinct(key))
-        if report.flags:
+        if report.flags and report.focus is None:
             made["meta"]["tag"] = [{"system": _FLAG, "code": flag} for flag in report.flags]
     values = values_of(obx, units, builder.source)
     long = obx.size > 15  # few senders fill more than 14 fields
@@ -66,23 +71,27 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
                                          "display": tables.CATEGORY_DISPLAY[report.category]}]}]
     made["code"] = concept
     made["subject"] = {**subject.patient}
+    if report and report.focus:
+        made["focus"] = [{**report.focus}]
     if subject.encounter:
         made["encounter"] = {**subject.encounter}
     if observed := builder.date_time(obx, 14):
         made["effectiveDateTime"] = observed
     elif report:
         made.update(report.effective)
-    made["performer"] = _performers(obx, builder) if long else [builder.hospital()]
-    _put_value(made, obx, sent, values)
+    made["performer"] = _performers(result, builder) if long or result.participants else [builder.hospital()]
+    _put_value(made, obx, sent, values, report.rejection if report else {})
     if flags := builder.flags(obx):
         made["interpretation"] = flags
     if result.notes and (notes := notes_of(result.notes)):
         made["note"] = notes
     if long:
         _put_details(made, obx, builder)
-    if report and report.specimen:
+    if obx.size > 33 and (specimens := _own_specimens(obx, builder)):
+        made["specimen"] = specimens[0]
+    elif report and report.specimen:
         made["specimen"] = {**report.specimen}
-    if long and obx.raw_field(18) and (device := entity_identifier(obx.first(18), "device", builder.source, "")):
+    if (long or result.participants) and (device := _device(result, builder)):
         made["device"] = {"type": "Device", "identifier": device}
     if ranges := builder.ranges(obx, units):
         made["referenceRange"] = ranges
@@ -90,24 +99,50 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         made["component"] = [{"code": concept, name: value} for name, value in several]
     if report:
         _enclose(obx, known.sent == DICOM_STUDY, values, report, builder)
-    return builder.add(made, report.as_of if report else builder.sent_at, "refuse")
+    if report is None:
+        return builder.add(made, builder.sent_at, "refuse")
+    return builder.add(made, report.as_of, "skip" if report.focus else "refuse")
 
 
 def _put_details(made: Resource, obx: Segment, builder: Builder) -> None:
-    """OBX-20 and OBX-17."""
+    """OBX-20 and OBX-17; FHIR has one of each, so that further ones stand in the text."""
     for name, at in (("bodySite", 20), ("method", 17)):
         if detail := builder.coded(obx, at):
             made[name] = detail
+            if len(parts := obx.repetitions(at)) > 1:
+                detail["text"] = "; ".join(part.get(9) or part.get(2) or part.get(1) for part in parts)
 
 
-def _performers(obx: Segment, builder: Builder) -> list[Reference]:
-    """OBX-16 and the performing organization; the hospital itself where none is named."""
+def _performers(result: Result, builder: Builder) -> list[Reference]:
+    """OBX-16 (PRT RO), the performing organization (OBX-23, OBX-15, PRT PO) and its director (OBX-25, PRT POMD); the
+    hospital itself where no organization is named."""
+    obx, participants = result.obx, result.participants
     people = [person for part in obx.repetitions(16) if (person := practitioner(part, builder))]
     organization = performing_organization(obx, builder) if obx.raw_field(23) or obx.raw_field(15) else None
-    return [*people, organization or builder.hospital()]
+    if participants:
+        people += [person for person in people_in(participants, ("RO",), builder) if person not in people]
+        organization = organization or organization_in(participants, ("PO",), builder)
+    place = organization or builder.hospital()
+    head = director(obx.first(25), place, builder) if obx.size > 25 and obx.raw_field(25) else None
+    if head is None and participants:
+        head = director_in(participants, place, builder)
+    return [*people, place, head] if head else [*people, place]
 
 
-def _put_value(made: Resource, obx: Segment, sent_status: str, values: list[Value]) -> None:
+def _own_specimens(obx: Segment, builder: Builder) -> list[Reference]:
+    """OBX-33, when it names one specimen: FHIR has no place for several."""
+    named = [specimen for part in obx.repetitions(33) if (specimen := specimen_named(part, builder))]
+    return named if len(named) == 1 else []
+
+
+def _device(result: Result, builder: Builder) -> dict[str, Any] | None:
+    """The identifier of OBX-18, else of PRT-10."""
+    if result.obx.raw_field(18) and (number := entity_identifier(result.obx.first(18), "device", builder.source, "")):
+        return number
+    return device_in(result.participants, builder) if result.participants else None
+
+
+def _put_value(made: Resource, obx: Segment, sent_status: str, values: list[Value], rejection: dict[str, Any]) -> None:
     """One value, or why there is none; several become components (``add_observation``)."""
     if len(values) > 1:
         values = [value for value in values if value[0] != "valueAttachment"] or values
@@ -124,6 +159,9 @@ def _put_value(made: Resource, obx: Segment, sent_status: str, values: list[Valu
         raise GatewayError(Category.INVALID, f"OBX-11 U makes a result final without its value{obx.which()}; send the "
                            "value again with status F", "OBX-5", detail="required")
     status = made["status"]
+    if rejection and sent_status != "N":
+        made["dataAbsentReason"] = fresh(rejection)
+        return
     reason = "temp-unknown" if status in ("registered", "preliminary") else "unknown"
     if sent_status == "N":
         reason = "not-asked"

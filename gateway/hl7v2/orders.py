@@ -23,6 +23,7 @@ from gateway.hl7v2.request import (
     Numbers,
     Order,
     Result,
+    SpecimenGroup,
     Subject,
     numbers_of,
     request_from,
@@ -48,7 +49,7 @@ class Placed:
     other: Segment | None = None
     notes: list[Segment] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
-    specimens: list[Segment] = field(default_factory=list)
+    specimens: list[SpecimenGroup] = field(default_factory=list)
     timings: list[Segment] = field(default_factory=list)
     diagnoses: list[Segment] = field(default_factory=list)
     charges: list[Segment] = field(default_factory=list)
@@ -227,7 +228,7 @@ class _Reading:
         self.trailing = trailing
         self.placed: Placed | None = None
         self.result: Result | None = None
-        self.specimens: list[Segment] = []  # SPM before the first OBR
+        self.specimens: list[SpecimenGroup] = []  # SPM before the first OBR
 
     def take(self, segment: Segment) -> None:
         """Put one segment where it belongs; kinds that README.md does not name are left out."""
@@ -246,7 +247,8 @@ class _Reading:
         elif name == "DG1":
             (placed.diagnoses if placed else self.group.diagnoses).append(segment)
         elif name == "SPM":
-            (placed.specimens if placed and placed.obr is not None else self.specimens).append(segment)
+            specimens = placed.specimens if placed and placed.obr is not None else self.specimens
+            specimens.append(SpecimenGroup(segment))
         elif placed is not None:
             self._detail(segment, placed)
 

@@ -1,40 +1,30 @@
-"""ORU^R01: unsolicited observation results as FHIR R4 resources (guide: message map ORU_R01).
+"""ORU and OUL: observation results as FHIR R4 resources (guide: message map ORU_R01; OUL after v2.8.2 7.3.6 to 7.3.8).
 
-The segments are gathered into patients and orders first, by what follows what; nesting errors that senders make (SPM
-before OBX, ORC left out, PV1 after the orders) do no harm. Each order gives a ServiceRequest, its Specimens, its
-Observations and a DiagnosticReport; each message one Provenance.
+The segments are gathered into patients, orders and specimens first (`gateway.hl7v2.grouping`). Each order gives a
+ServiceRequest, its Specimens, its Observations and a DiagnosticReport; each message one Provenance.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2.builder import Builder
-from gateway.hl7v2.message import Message, Segment
-from gateway.hl7v2.observation import add_observation
+from gateway.hl7v2.grouping import PatientResults, grouped
+from gateway.hl7v2.message import Message
+from gateway.hl7v2.observation import Report, add_observation
 from gateway.hl7v2.people import encounter_from, hospital, patient_from
 from gateway.hl7v2.provenance import add_provenance
-from gateway.hl7v2.report import add_report
-from gateway.hl7v2.request import Order, Result, Subject
-from gateway.source import Conversion, Source
-
-
-@dataclass(slots=True)
-class _Group:
-    """PATIENT_RESULT: a PID and everything up to the next."""
-
-    pid: Segment
-    notes: list[Segment] = field(default_factory=list)
-    pv1: Segment | None = None
-    results: list[Result] = field(default_factory=list)  # OBX of the patient, before any order (2.7 and later)
-    orders: list[Order] = field(default_factory=list)
+from gateway.hl7v2.report import add_report, add_specimen_observations
+from gateway.hl7v2.request import Subject
+from gateway.hl7v2.specimen import add_specimen, is_control
+from gateway.source import Conversion, Remark, Source
 
 
 def convert_oru(message: Message, source: Source) -> Conversion:
-    """The resources of one ORU message, in dependency order; INVALID names what is missing."""
+    """The resources of one ORU or OUL message, in dependency order; INVALID names what is missing."""
     builder = Builder(message, source)
-    groups = _grouped(message)
+    groups = grouped(builder)
+    if message.first("SPM") is not None:
+        _leave_controls_out(groups, builder)
     hospital(builder)
     for group in groups:
         patient, key = patient_from(group.pid, builder)
@@ -44,72 +34,34 @@ def convert_oru(message: Message, source: Source) -> Conversion:
             add_observation(result, None, subject, builder)
         for order in group.orders:
             add_report(order, subject, builder)
+        if group.specimens:
+            _add_specimens(group, subject, builder)
     add_provenance(builder)
     return builder.finished()
 
 
-def _grouped(message: Message) -> list[_Group]:
-    groups: list[_Group] = []
-    state = _Reading()
-    for segment in message.segments:
-        if segment.name == "PID":
-            state.finish(message)
-            groups.append(_Group(segment))
-            state = _Reading(groups[-1])
-        elif state.group is not None:
-            state.take(segment)
-        elif segment.name in ("OBR", "OBX", "ORC", "SPM"):
-            break  # an order without a patient
+def _add_specimens(group: PatientResults, subject: Subject, builder: Builder) -> None:
+    """Specimens without an order (OUL as of 2.7): what became of a tube, such as its refusal."""
+    for at, specimen in enumerate(group.specimens, 1):
+        reference = add_specimen(specimen, f"{subject.key}|{at}", subject.patient, builder.sent_at, builder)
+        about = Report("", "", builder.sent_at, "laboratory", {}, None, [], [], [], {})
+        add_specimen_observations(specimen, reference, about, subject, builder)
+
+
+def _leave_controls_out(groups: list[PatientResults], builder: Builder) -> None:
+    """Results of control specimens (SPM-11) are nobody's; UNSUPPORTED when the message holds no others."""
+    left = 0
+    for group in groups:
+        orders, specimens = len(group.orders), len(group.specimens)
+        group.orders = [order for order in group.orders if not order.specimens
+                        or not all(is_control(specimen, builder) for specimen in order.specimens)]
+        group.specimens = [specimen for specimen in group.specimens if not is_control(specimen, builder)]
+        left += orders + specimens - len(group.orders) - len(group.specimens)
+    if not left:
+        return
+    groups[:] = [group for group in groups if group.orders or group.specimens]
     if not groups:
-        raise GatewayError(Category.INVALID, "no PID segment precedes the orders; send the patient", "PID",
-                           detail="required")
-    state.finish(message)
-    return groups
-
-
-class _Reading:
-    """Where the reader stands within a patient's group."""
-
-    def __init__(self, group: _Group | None = None) -> None:
-        self.group = group
-        self.orc: Segment | None = None
-        self.specimens: list[Segment] = []  # SPM before the first OBR
-        self.order: Order | None = None
-        self.result: Result | None = None
-
-    def take(self, segment: Segment) -> None:
-        """Put one segment where it belongs; kinds that no map names are left out."""
-        assert self.group is not None
-        name = segment.name
-        if name == "OBX":
-            self.result = Result(segment)
-            (self.order.results if self.order else self.group.results).append(self.result)
-        elif name == "NTE":
-            self._note(segment)
-        elif name == "OBR":
-            self.order = Order(segment, self.orc, specimens=self.specimens)
-            self.group.orders.append(self.order)
-            self.orc, self.specimens, self.result = None, [], None
-        elif name == "ORC":
-            self.orc, self.order, self.result = segment, None, None
-        elif name == "SPM":
-            (self.order.specimens if self.order else self.specimens).append(segment)
-        elif name == "PV1" and self.group.pv1 is None:
-            self.group.pv1 = segment
-
-    def _note(self, segment: Segment) -> None:
-        assert self.group is not None
-        if self.result is not None:
-            self.result.notes.append(segment)
-        elif self.order is not None:
-            self.order.notes.append(segment)
-        else:
-            self.group.notes.append(segment)
-
-    def finish(self, message: Message) -> None:
-        """INVALID when the group ends without an order, or with an order's ORC alone."""
-        if self.group is None:
-            return
-        if not self.group.orders or self.orc is not None:
-            raise GatewayError(Category.INVALID, "no OBR segment follows; send one for each report", "OBR",
-                               detail="required")
+        raise GatewayError(Category.UNSUPPORTED, "results of control specimens are no patient's; send results of "
+                           "patients alone", "SPM-11", detail="message-type")
+    builder.conversion.remarks.append(Remark("SPM-11", "results of control specimens are no patient's; they are kept "
+                                             "in the original alone"))

@@ -15,10 +15,12 @@ from gateway.hl7v2.datatypes import entity_system
 from gateway.hl7v2.message import Segment
 from gateway.hl7v2.observation import Report, add_observation
 from gateway.hl7v2.order_details import laterality
+from gateway.hl7v2.participation import people_in
 from gateway.hl7v2.people import named_person
 from gateway.hl7v2.request import (
     Numbers,
     Order,
+    SpecimenGroup,
     Subject,
     notes_of,
     numbers_of,
@@ -29,7 +31,7 @@ from gateway.hl7v2.request import (
     section_of,
     shares_number,
 )
-from gateway.hl7v2.specimen import add_specimens, is_haemolysed
+from gateway.hl7v2.specimen import add_specimens, is_haemolysed, is_rejected, rejection
 
 _REPORT_NOTE = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
 
@@ -56,9 +58,11 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
                                          builder)
     made = builder.resource("DiagnosticReport", key)
     report = Report(key, made["id"], as_of, category, builder.period(obr, 7, 8, "effective") or collected,
-                    specimens[0] if len(specimens) == 1 else None, [], [],
-                    ["haemolysis"] if order.specimens and is_haemolysed(order.specimens, builder) else [])
+                    specimens[0] if len(specimens) == 1 else None, [], [], *_of_specimens(order.specimens, builder))
     results = [add_observation(result, report, subject, builder) for result in order.results]
+    for group, specimen in zip(order.specimens, specimens, strict=False):
+        if group.results:
+            add_specimen_observations(group, specimen, report, subject, builder)
     extension = [{"url": _REPORT_NOTE, "valueAnnotation": note} for note in notes_of([*order.notes, *subject.notes])]
     if obr.raw_field(15) or obr.raw_field(45):
         extension += laterality(obr)
@@ -76,8 +80,8 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     made.update(report.effective)
     if issued := builder.instant(obr, 22):
         made["issued"] = issued
-    made["performer"] = [builder.hospital(), *_people(obr, 34, builder), *_people(obr, 35, builder)]
-    if interpreters := _people(obr, 32, builder):
+    made["performer"] = [builder.hospital(), *_people(order, (34, 35), ("TN", "TR"), builder)]
+    if interpreters := _people(order, (32, 33), ("PI", "PRI", "AI", "ARI"), builder):
         made["resultsInterpreter"] = interpreters
     for name, references in (("specimen", specimens), ("result", results), ("imagingStudy", report.studies),
                              ("presentedForm", report.forms)):
@@ -94,8 +98,37 @@ def _as_of(obr: Segment, builder: Builder) -> int | None:
     return builder.sent_at
 
 
-def _people(obr: Segment, at: int, builder: Builder) -> list[Reference]:
-    return [person for part in obr.repetitions(at) if (person := named_person(part, builder))]
+def _people(order: Order, fields: tuple[int, ...], roles: tuple[str, ...], builder: Builder) -> list[Reference]:
+    """The persons of some fields of OBR, and of PRT in the same roles, each once."""
+    people = [person for at in fields for part in order.obr.repetitions(at) if (person := named_person(part, builder))]
+    if order.participants:
+        people += [person for person in people_in(order.participants, roles, builder) if person not in people]
+    return people
+
+
+def _of_specimens(groups: list[SpecimenGroup], builder: Builder) -> tuple[list[str], dict[str, Any]]:
+    """What the specimens say of all results: flags of CodeSystem recognition-flag, and why there is no value.
+
+    A refused specimen (SPM-21) is to be taken again: what was measured all the same is to be repeated.
+    """
+    if not groups:
+        return [], {}
+    flags = ["haemolysis"] if is_haemolysed(groups, builder) else []
+    if any(map(is_rejected, groups)):
+        flags.append("repeat-advised")
+    return flags, rejection(groups, builder)
+
+
+def add_specimen_observations(group: SpecimenGroup, specimen: Reference, report: Report, subject: Subject,
+                              builder: Builder) -> None:
+    """OBX that follow SPM: about the specimen, and no results of the report; once, if several OBR repeat the SPM."""
+    reference, separator = specimen["reference"], builder.message.separators.field
+    of_specimen = report._replace(key=reference, id=reference.partition("/")[2], specimen=specimen, focus=specimen)
+    for result in group.results:
+        said = reference, result.obx.raw.split(separator, 2)[-1]  # but for the Set ID
+        if said not in builder.observed:
+            builder.observed.add(said)
+            add_observation(result, of_specimen, subject, builder)
 
 
 def _add_request(order: Order, subject: Subject, builder: Builder, concept: dict[str, Any], code: str,
