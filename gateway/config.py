@@ -33,6 +33,10 @@ class Settings:
     mllp_frame_seconds: int = 60
     mllp_connections: int = 500
     mllp_connections_per_address: int = 100
+    mllp_tls: str = ""
+    mllp_tls_cert: str = ""
+    mllp_tls_key: str = ""
+    mllp_tls_ca: str = ""
     dimse: str = "127.0.0.1:11112"
     dimse_associations: int = 60
     ae_title: str = "HUREN"
@@ -115,6 +119,7 @@ def _value(name: str, text: str, default: object) -> object:
 def _check(settings: Settings) -> None:
     for name in ("http", "mllp", "dimse"):
         host_port(getattr(settings, name), PREFIX + name.upper())
+    _check_mllp_tls(settings)
     try:
         ZoneInfo(settings.timezone)
     except (KeyError, ValueError, OSError):
@@ -129,6 +134,18 @@ def _check(settings: Settings) -> None:
                            "HUREN_LOG_LEVEL")
     if settings.public_url and not settings.public_url.startswith(("http://", "https://")):
         raise GatewayError(Category.INVALID, "HUREN_PUBLIC_URL must begin with http:// or https://", "HUREN_PUBLIC_URL")
+
+
+def _check_mllp_tls(settings: Settings) -> None:
+    """A port needs a certificate, and a certificate a port: half of it would leave the hospitals without TLS."""
+    if settings.mllp_tls:
+        host_port(settings.mllp_tls, "HUREN_MLLP_TLS")
+        if not settings.mllp_tls_cert:
+            raise GatewayError(Category.INVALID, "HUREN_MLLP_TLS needs HUREN_MLLP_TLS_CERT, a file of PEM "
+                               "certificates, and HUREN_MLLP_TLS_KEY, their private key", "HUREN_MLLP_TLS_CERT")
+    elif settings.mllp_tls_cert or settings.mllp_tls_key or settings.mllp_tls_ca:
+        raise GatewayError(Category.INVALID, "HUREN_MLLP_TLS_… is set and HUREN_MLLP_TLS is not: name the port of TLS, "
+                           "such as :2576", "HUREN_MLLP_TLS")
 
 
 def host_port(text: str, where: str = "") -> tuple[str, int]:

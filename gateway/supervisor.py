@@ -44,7 +44,7 @@ Run = Callable[[Settings, Callable[[], None]], None]
 class _Child:
     name: str  # several processes may share one
     run: Run
-    port: socket.socket | None = None  # bound here, and open while the child is started again
+    ports: tuple[socket.socket, ...] = ()  # bound here, and open while the child is started again
     pid: int = 0
     pipe: int = -1  # read end: a byte means ready
     began: float = 0.0
@@ -139,8 +139,8 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._selector.close()
             for other in self._children:
-                if other.port is not None and other.port is not child.port:
-                    other.port.close()
+                if other.ports is not child.ports:
+                    _close(other.ports)
             die_with(supervisor)
             child.run(self.settings, lambda: _write(pipe))
             status = 0
@@ -247,8 +247,7 @@ class Supervisor:
 
     def _drain(self, wake: int) -> int:
         for child in self._children:
-            if child.port is not None:
-                child.port.close()  # shut when the last worker has closed it too
+            _close(child.ports)  # shut when the last worker has closed them too
         for child in self._all():
             if not child.pid:
                 continue
@@ -283,7 +282,7 @@ class Supervisor:
 
 def require_loopback(settings: Settings) -> None:
     """INVALID unless every address is a loopback one: the demo asks nobody who they are."""
-    for name in EDGES:
+    for name in [*EDGES, *(["mllp_tls"] if settings.mllp_tls else [])]:
         host, _ = host_port(getattr(settings, name))
         try:
             loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -316,27 +315,34 @@ def _edge(name: str, settings: Settings) -> list[_Child]:
         return [_Child(name, importlib.import_module(f"gateway.edges.{name}").serve)]
     from gateway.edges import mllp
 
-    port = mllp.bound_port(settings)
-    # The first opens the port when it has run what a crash left; the others then find nothing left to run.
-    return [_Child(name, lambda settings, ready: mllp.serve(settings, ready, port), port, start_at=_LATER if n else 0.0)
+    ports = mllp.bound_ports(settings)
+    # The first opens the ports when it has run what a crash left; the others then find nothing left to run.
+    return [_Child(name, lambda settings, ready, n=n: mllp.serve(settings, ready, ports, n), ports,  # type: ignore[misc]
+                   start_at=_LATER if n else 0.0)
             for n in range(settings.mllp_processes)]
 
 
 def _address(settings: Settings, name: str) -> str:
     address = str(getattr(settings, name))
-    return {"http": f"http://{address}", "mllp": f"mllp://{address}",
+    tls = f", with TLS on mllps://{settings.mllp_tls}" if settings.mllp_tls else ""
+    return {"http": f"http://{address}", "mllp": f"mllp://{address}{tls}",
             "dimse": f"dicom://{settings.ae_title}@{address}"}[name]
 
 
 def _with_ports(settings: Settings, names: Sequence[str]) -> Settings:
     """Port 0 becomes a free port now, so that links and a restarted child use the same one."""
     chosen = {}
-    for name in names:
+    for name in [*names, *(["mllp_tls"] if settings.mllp_tls and "mllp" in names else [])]:
         host, port = host_port(getattr(settings, name))
         if port == 0:
             with socket.create_server((host or "127.0.0.1", 0)) as probe:
                 chosen[name] = f"{host}:{probe.getsockname()[1]}"
     return replace(settings, **chosen)  # type: ignore[arg-type]
+
+
+def _close(ports: Iterable[socket.socket]) -> None:
+    for port in ports:
+        port.close()
 
 
 def _say(line: str, stream: TextIO | None = None) -> None:

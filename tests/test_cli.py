@@ -23,6 +23,7 @@ from gateway.edges.mllp import Listener
 from gateway.pipeline import Pipeline
 from gateway.store import open_store
 from gateway.store.model import Receipt
+from tests.mllp_peers import Whole
 
 Run = Callable[..., tuple[int, str, str]]
 ORU = "MSH|^~\\&|LIS|LAB1|||20260101||ORU^R01|{}|P|2.5.1\rOBX|1|NM|K||4.1\r"
@@ -49,9 +50,9 @@ def huren(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
 
 
 @contextmanager
-def mllp(receive: Callable[[bytes, str], Receipt]) -> Iterator[str]:
+def mllp(receive: Pipeline | Callable[[bytes, str], Receipt]) -> Iterator[str]:
     """A receiver of HL7v2; its address."""
-    listener = Listener(Settings(mllp="127.0.0.1:0"), receive)
+    listener = Listener(Settings(mllp="127.0.0.1:0"), receive if isinstance(receive, Pipeline) else Whole(receive))
     listener.start()
     try:
         yield "{}:{}".format(*listener.address)
@@ -318,7 +319,7 @@ def arrived(huren: Run, tmp_path: Path) -> tuple[int, str]:
     settings = load({"HUREN_DATA": str(tmp_path / "data")})
     store = open_store(settings)
     try:
-        with mllp(Pipeline(settings, store).receive_hl7) as address:
+        with mllp(Pipeline(settings, store)) as address:
             cbc = SHIPPED_ADAPTERS / "renmin" / "examples" / "01-cbc-final.hl7"
             status, _, err = huren("send", GENERIC, cbc, "--mllp", address)
     finally:

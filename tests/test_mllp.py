@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import hl7.client
@@ -14,96 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import Settings
 from gateway.edges.mllp import ANSWERS, END, START, Frames, Listener, NotMllp, TooLarge, answer_for
 from gateway.edges.mllp_sender import Sender
 from gateway.errors import Category, GatewayError
 from gateway.store.model import Receipt
-
-SETTINGS = Settings(mllp="127.0.0.1:0")
-
-
-def message(control_id: str, body: str = "OBX|1|NM|K||4.1", version: str = "2.5.1") -> bytes:
-    """A small ORU^R01."""
-    return f"MSH|^~\\&|LIS|LAB1|HUREN|HRP|20260101||ORU^R01|{control_id}|P|{version}\r{body}\r".encode()
-
-
-def block(content: bytes) -> bytes:
-    """<VT> content <FS><CR>."""
-    return b"\x0b" + content + b"\x1c\r"
-
-
-class Hospital:
-    """A peer that writes bytes and reads answers as they are."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address, timeout=10)
-        self._frames = Frames(1_000_000)
-
-    def write(self, data: bytes) -> None:
-        """Bytes as they are."""
-        self.socket.sendall(data)
-
-    def answer(self) -> str | None:
-        """The next answer, or None when the gateway has closed the connection."""
-        while (content := self._frames.next()) is None:
-            try:
-                data = self.socket.recv(4096)
-            except ConnectionResetError:
-                return None
-            if not data:
-                return None
-            self._frames.feed(data)
-        return content.decode()
-
-    def msa(self) -> tuple[str, str]:
-        """MSA-1 and MSA-2 of the next answer."""
-        answer = self.answer()
-        assert answer is not None
-        return tuple((segment(answer, "MSA").split("|") + ["", ""])[1:3])  # type: ignore[return-value]
-
-
-def segment(answer: str, name: str) -> str:
-    """The first segment of a name, or empty."""
-    return next((line for line in answer.split("\r") if line.startswith(name)), "")
-
-
-@contextmanager
-def listening(receive: Callable[[bytes, str], Receipt], **settings: int) -> Iterator[Listener]:
-    """A listener on a free port."""
-    listener = Listener(replace(SETTINGS, **settings), receive)
-    listener.start()
-    try:
-        yield listener
-    finally:
-        listener.drain(5)
-
-
-@contextmanager
-def joined(listener: Listener) -> Iterator[Hospital]:
-    """A connected hospital."""
-    hospital = Hospital(listener.address)
-    with closing(hospital.socket):
-        yield hospital
-
-
-class Recorder:
-    """A pipeline's outside: keeps what it was given and answers what the message asks for."""
-
-    def __init__(self, outcome: Receipt | None = None, seconds: float = 0.0) -> None:
-        self.got: list[bytes] = []
-        self.peers: set[str] = set()
-        self._outcome = outcome or Receipt(1, resources=1)
-        self._seconds = seconds
-        self.begun = threading.Event()
-
-    def __call__(self, raw: bytes, peer: str) -> Receipt:
-        self.got.append(raw)
-        self.peers.add(peer)
-        self.begun.set()
-        time.sleep(self._seconds)
-        return self._outcome
-
+from tests.mllp_peers import SETTINGS, Hospital, Recorder, Whole, block, joined, listening, message, segment
 
 # -------------------------------------------------------------------------------------------------- framing
 
@@ -439,7 +351,7 @@ def test_a_port_that_is_taken_is_said_in_a_sentence() -> None:
     with listening(Recorder()) as listener:
         host, port = listener.address
         with pytest.raises(GatewayError, match=f"cannot listen on {host}:{port}.*HUREN_MLLP"):
-            Listener(replace(SETTINGS, mllp=f"{host}:{port}"), Recorder())
+            Listener(replace(SETTINGS, mllp=f"{host}:{port}"), Whole(Recorder()))
 
 
 def test_no_patient_reaches_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -118,7 +118,7 @@ def site(settings: Settings, store: Store) -> Iterator[Site]:
     settings = replace(settings, mllp="127.0.0.1:0")
     adapters = load_all([SHIPPED_ADAPTERS])
     pipeline = Pipeline(settings, store, adapters)
-    listener = Listener(settings, pipeline.receive_hl7)
+    listener = Listener(settings, pipeline)
     listener.start()
     try:
         with hl7.client.MLLPClient("127.0.0.1", listener.address[1]) as engine:

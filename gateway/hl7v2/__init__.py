@@ -2,6 +2,7 @@
 
 - ``peek(raw) -> Header``: MSH on the bytes, before the character set is known; MALFORMED only without a usable MSH.
 - ``split(raw) -> list[bytes]``: the messages in a buffer: several, in FHS/BHS batches, MLLP-framed or bare.
+- ``unpack(raw) -> messages, Envelope | None``: the same, with what stands around them; ``batch_ack`` answers a batch.
 - ``parse(raw, charset=None) -> Message``: a tolerant, lazy reader. ``message.first("PID")``, ``message.all("OBX")``,
   ``segment.get(field, component, subcomponent, repetition)`` (escapes resolved, "" when absent), ``segment.require``,
   ``segment.is_null``, ``segment.repetitions``, ``segment.components``, ``segment.raw``.
@@ -16,13 +17,13 @@ The manual is ``README.md`` in this folder.
 
 from gateway.hl7v2 import charset, timestamps
 from gateway.hl7v2.ack import AckError, Notice, ack
-from gateway.hl7v2.batch import split
+from gateway.hl7v2.batch import Envelope, batch_ack, split, unpack
 from gateway.hl7v2.convert import ORDER_MESSAGES, convert, require_taken
 from gateway.hl7v2.header import Header, peek
 from gateway.hl7v2.message import Message, Part, Segment, parse
 from gateway.hl7v2.response import Answered, Reply, answered, patient_of, reply_bytes
 from gateway.hl7v2.separators import Separators, escape, unescape
 
-__all__ = ["ORDER_MESSAGES", "AckError", "Answered", "Header", "Message", "Notice", "Part", "Reply", "Segment",
-           "Separators", "ack", "answered", "charset", "convert", "escape", "parse", "patient_of", "peek",
-           "reply_bytes", "require_taken", "split", "timestamps", "unescape"]
+__all__ = ["ORDER_MESSAGES", "AckError", "Answered", "Envelope", "Header", "Message", "Notice", "Part", "Reply",
+           "Segment", "Separators", "ack", "answered", "batch_ack", "charset", "convert", "escape", "parse",
+           "patient_of", "peek", "reply_bytes", "require_taken", "split", "timestamps", "unescape", "unpack"]
