@@ -208,6 +208,8 @@ class Conversion:
     amendments: list[Amendment] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
+    #: ids of DiagnosticReports about images that name no study by its UID (`gateway.joining`)
+    unjoined: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,16 @@ def address_from(part: Part) -> dict[str, Any] | None:
     return made if made.keys() - {"use", "type"} else None
 
 
+def address_text(part: Part) -> str:
+    """XAD in one line, as its country writes it: a Chinese address goes from the province to the house."""
+    made = address_from(part) or {}
+    lines, places = made.get("line", []), [made[key] for key in ("state", "city", "district") if key in made]
+    if any(_CJK.search(text) for text in [*lines, *places]):
+        return "".join([*places, *lines])
+    ends = [made[key] for key in ("city", "district", "state", "postalCode", "country") if key in made]
+    return ", ".join([*lines, *ends])
+
+
 def contact_from(part: Part, default_use: str = "") -> dict[str, Any] | None:
     """XTN as ContactPoint; None when it holds no number or address."""
     equipment = part.get(3).upper()

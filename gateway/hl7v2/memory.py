@@ -35,7 +35,7 @@ class Known(NamedTuple):
 class Memory:
     """What was read from one hospital's messages of one kind of delimiters and character set."""
 
-    __slots__ = ("concepts", "units", "ranges", "flags", "coded", "states", "times")
+    __slots__ = ("concepts", "units", "ranges", "flags", "coded", "states", "times", "parts")
 
     def __init__(self) -> None:
         self.concepts: dict[tuple[int, str], Known] = {}  # number and text of the field
@@ -44,6 +44,7 @@ class Memory:
         self.flags: dict[str, list[dict[str, Any]]] = {}
         self.coded: dict[tuple[str, str], dict[str, Any]] = {}  # place and text
         self.states: dict[tuple[int, str], tuple[str, str]] = {}  # number and text → the table's and FHIR's
+        self.parts: dict[str, str] = {}  # OBX-3 → findings, impression or nothing
         self.times: dict[tuple[str, int, int, str], str] = {}  # segment, field, component, text
 
 

@@ -129,6 +129,12 @@ def ranges_of(text: str, units: dict[str, str], habits: Mapping[str, Any]) -> li
     return [{"text": text}, *found]
 
 
+def limits_of(text: str, units: dict[str, str],
+              habits: Mapping[str, Any]) -> tuple[Decimal | None, Decimal | None] | None:
+    """Low and high of a text that is one plain range; None for anything else."""
+    return _limits(_bare(narrow(text)), narrow(units.get("unit", "")), habits.get("number_comma", ""))
+
+
 def _with_critical(obx: Segment, text: str, units: dict[str, str],
                    habits: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Habit ``critical_limits``: OBX-7 repeats, and a value beyond the second repetition's limits is critical."""
