@@ -14,8 +14,8 @@ from gateway.hl7v2.values import interpretations
 from gateway.source import Change, Conversion, Resource, Source, Unmapped
 
 Reference = dict[str, Any]
-#: Code of an OBX that points to a DICOM study (IHE RAD TF-2 4.28): no test, so never an unmapped one.
-DICOM_STUDY = "113014"
+#: Codes of an OBX that points to a DICOM study (IHE RAD TF-2 4.28): no test, so never an unmapped one.
+DICOM_STUDIES = frozenset(("113014", "110180"))
 
 
 class Builder:
@@ -32,6 +32,7 @@ class Builder:
         self.people: dict[str, Reference | None] = {}  # XCN as sent → its reference: every OBX may name the same
         self.organizations: dict[tuple[str, str, str], Reference | None] = {}  # OBX-23, 24 and 15 → its reference
         self.observed: set[tuple[str, str]] = set()  # specimen and OBX that were taken
+        self.readings: list[tuple[str, str]] = []  # title and text of a report's clinical documents
         self._unmapped: dict[Unmapped, None] = {}  # in order, each once
         self._keys: dict[str, int] = {}
         self._seen: set[str] = set()
@@ -172,7 +173,7 @@ class Builder:
         known = self.memory.concepts.get((field, raw))
         if known is None:
             known = keep(self.memory.concepts, (field, raw), raw, self._read_concept(segment, field))
-        if not known.mapped and known.code != DICOM_STUDY:
+        if not known.mapped and known.code not in DICOM_STUDIES:
             self._unmapped.setdefault(Unmapped(kind, known.code, known.text, unit, f"{segment.name}-{field}"))
         return fresh(known.concept), known
 
@@ -182,7 +183,7 @@ class Builder:
         A text without any code stands for its own code. INVALID when the field says nothing at all.
         """
         part = segment.first(field)
-        sent = part.get(1)
+        sent = part.part(1).text.strip()  # with its suffix: 24531-6&IMP is another part than 24531-6&GDT
         local, display = code_text(sent), part.get(2)
         alternate, alternate_display = code_text(part.get(4)), part.get(5)
         text = display or alternate_display or part.get(9)

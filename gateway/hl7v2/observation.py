@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import tables
-from gateway.hl7v2.builder import DICOM_STUDY, Builder, Reference
+from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import entity_identifier
+from gateway.hl7v2.enclosures import attachment
 from gateway.hl7v2.memory import fresh
 from gateway.hl7v2.message import Segment
 from gateway.hl7v2.participation import device_in, director, director_in, organization_in, people_in
@@ -36,7 +37,6 @@ class Report(NamedTuple):
     effective: dict[str, Any]
     specimen: Reference | None
     forms: list[dict[str, Any]]
-    studies: list[Reference]
     flags: list[str]  # of CodeSystem recognition-flag
     rejection: dict[str, Any]  # why its results have no value, when the laboratory refused the specimen
     focus: Reference | None = None  # the specimen, when the observation is about that and no result
@@ -47,7 +47,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     obx = result.obx
     units = builder.units(obx)
     concept, known = builder.concept(obx, 3, "test", units.get("unit", ""))
-    sub_id = obx.text(4).strip()
+    sub_id = "" if result.lines else obx.text(4).strip()  # numbers of lines
     key = f"{report.key if report else subject.key}|{known.code}|{sub_id}"
     if report is None:
         made = builder.resource("Observation", builder.distinct(f"{key}|{obx.get(14)}"))
@@ -55,7 +55,9 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         made = builder.part(report.id, "Observation", builder.distinct(key))
         if report.flags and report.focus is None:
             made["meta"]["tag"] = [{"system": _FLAG, "code": flag} for flag in report.flags]
-    values = values_of(obx, units, builder.source)
+    values = values_of(obx, units, builder.source, result.lines)
+    if values and (values[0].name == "valueAttachment" or len(values) > 1):
+        values = _attached(values, obx, known.text, made["id"], report, subject, builder)
     long = obx.size > 15  # few senders fill more than 14 fields
     if extension := _extensions(obx, sub_id, values, builder):
         made["extension"] = extension
@@ -96,9 +98,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     if ranges := builder.ranges(obx, units):
         made["referenceRange"] = ranges
     if len(values) > 1 and len(several := [value for value in values if value[0] != "valueAttachment"]) > 1:
-        made["component"] = [{"code": concept, name: value} for name, value in several]
-    if report:
-        _enclose(obx, known.sent == DICOM_STUDY, values, report, builder)
+        made["component"] = [value.put({"code": fresh(concept)}) for value in several]
     if report is None:
         return builder.add(made, builder.sent_at, "refuse")
     return builder.add(made, report.as_of, "skip" if report.focus else "refuse")
@@ -149,11 +149,10 @@ def _put_value(made: Resource, obx: Segment, sent_status: str, values: list[Valu
     if len(values) > 1 and values[0][0] != "valueAttachment":
         return
     if values:
-        name, value = values[0]
-        if name == "valueAttachment":  # R4 has no such value: it is in the report's presentedForm
+        if values[0].name == "valueAttachment":  # R4 has no such value: it is in the report's presentedForm
             made["dataAbsentReason"] = {"coding": [{"system": _ABSENT, "code": "unsupported"}]}
         else:
-            made[name] = value
+            values[0].put(made)
         return
     if sent_status == "U":
         raise GatewayError(Category.INVALID, f"OBX-11 U makes a result final without its value{obx.which()}; send the "
@@ -174,18 +173,21 @@ def _extensions(obx: Segment, sub_id: str, values: list[Value], builder: Builder
         extension.append({"url": _SUB_ID, "extension": [{"url": "original-sub-identifier", "valueString": sub_id}]})
     if obx.size > 19 and (analysed := builder.date_time(obx, 19)):
         extension.append({"url": _ANALYSIS_TIME, "valueDateTime": analysed})
-    for name, value in values:
-        if name == "valueAttachment":  # the bytes stand once, in DiagnosticReport.presentedForm
-            kept = {key: part for key, part in value.items() if key != "data"}
-            extension.append({"url": VALUE_ATTACHMENT, "valueAttachment": kept})
+    for value in values:
+        if value.name == "valueAttachment":
+            extension.append({"url": VALUE_ATTACHMENT, "valueAttachment": value.content})
     return extension
 
 
-def _enclose(obx: Segment, is_study: bool, values: list[Value], report: Report, builder: Builder) -> None:
-    """Documents go to the report's presentedForm; a DICOM study (113014, IHE RAD) to its imagingStudy."""
-    for name, value in values:
-        if name == "valueAttachment":
-            report.forms.append(value)
-    if is_study and (uid := obx.get(5) or obx.get(5, 2)):
-        report.studies.append({"reference": f"ImagingStudy/{builder.source.id_for('ImagingStudy', uid)}",
-                               "identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}})
+def _attached(values: list[Value], obx: Segment, title: str, own_id: str, report: Report | None, subject: Subject,
+              builder: Builder) -> list[Value]:
+    """The values with their documents taken over, which stand in the report's presentedForm too."""
+    made = []
+    for value in values:
+        if value.name == "valueAttachment":
+            value = value._replace(content=attachment(value.content, obx, title, report.id if report else own_id,
+                                                      subject.patient["reference"], builder))
+            if report and value.content not in report.forms:
+                report.forms.append({**value.content})
+        made.append(value)
+    return made

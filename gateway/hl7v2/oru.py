@@ -44,7 +44,7 @@ def _add_specimens(group: PatientResults, subject: Subject, builder: Builder) ->
     """Specimens without an order (OUL as of 2.7): what became of a tube, such as its refusal."""
     for at, specimen in enumerate(group.specimens, 1):
         reference = add_specimen(specimen, f"{subject.key}|{at}", subject.patient, builder.sent_at, builder)
-        about = Report("", "", builder.sent_at, "laboratory", {}, None, [], [], [], {})
+        about = Report("", "", builder.sent_at, "laboratory", {}, None, [], [], {})
         add_specimen_observations(specimen, reference, about, subject, builder)
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from gateway.hl7v2 import tables, timestamps
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import entity_system
+from gateway.hl7v2.imaging_report import accession, is_of_images, studies_of
 from gateway.hl7v2.message import Segment
+from gateway.hl7v2.narrative import joined, tell
 from gateway.hl7v2.observation import Report, add_observation
 from gateway.hl7v2.order_details import laterality
 from gateway.hl7v2.participation import people_in
@@ -58,17 +60,26 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
                                          builder)
     made = builder.resource("DiagnosticReport", key)
     report = Report(key, made["id"], as_of, category, builder.period(obr, 7, 8, "effective") or collected,
-                    specimens[0] if len(specimens) == 1 else None, [], [], *_of_specimens(order.specimens, builder))
-    results = [add_observation(result, report, subject, builder) for result in order.results]
+                    specimens[0] if len(specimens) == 1 else None, [], *_of_specimens(order.specimens, builder))
+    at = len(builder.conversion.changes)
+    told = joined(order.results, category, builder)
+    results = [add_observation(result, report, subject, builder) for result in told]
+    text, conclusion = tell(told, results, builder.conversion.changes[at:], category, builder)
     for group, specimen in zip(order.specimens, specimens, strict=False):
         if group.results:
             add_specimen_observations(group, specimen, report, subject, builder)
     extension = [{"url": _REPORT_NOTE, "valueAnnotation": note} for note in notes_of([*order.notes, *subject.notes])]
     if obr.raw_field(15) or obr.raw_field(45):
         extension += laterality(obr)
+    if text:
+        made["text"] = text
     if extension:
         made["extension"] = extension
     made["identifier"] = order_identifiers(numbers, builder)
+    studies = studies_of(order, category, builder)
+    of_images = is_of_images(category, studies, concept)
+    if of_images and (other := accession(order, builder)) and other not in made["identifier"]:
+        made["identifier"].append(other)
     made["basedOn"] = [request]
     made["status"] = status
     if section:
@@ -83,10 +94,12 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     made["performer"] = [builder.hospital(), *_people(order, (34, 35), ("TN", "TR"), builder)]
     if interpreters := _people(order, (32, 33), ("PI", "PRI", "AI", "ARI"), builder):
         made["resultsInterpreter"] = interpreters
-    for name, references in (("specimen", specimens), ("result", results), ("imagingStudy", report.studies),
-                             ("presentedForm", report.forms)):
+    for name, references in (("specimen", specimens), ("result", results), ("imagingStudy", studies),
+                             ("conclusion", conclusion), ("presentedForm", report.forms)):
         if references:
             made[name] = references
+    if of_images and not studies:
+        builder.conversion.unjoined.append(made["id"])
     builder.add(made, as_of, "refuse")
 
 
