@@ -20,7 +20,7 @@ def adapter() -> None:
     """Scaffold, check and record hospital folders; adapters/README.md tells how to add a hospital in an hour."""
 
 
-for _command in (onboarding.new, onboarding.codes, onboarding.profile, onboarding.drift):
+for _command in (onboarding.new, onboarding.codes, onboarding.keep, onboarding.profile, onboarding.drift):
     adapter.add_command(_command)
 
 

@@ -47,11 +47,9 @@ def folder_named(settings: Settings, name: str) -> Path:
                                                                "may be given several times.")
 @click.option("--facility", multiple=True, help="MSH-4 that the folder is for; the most frequent one when left out.")
 @click.option("--hospital", help="The hospital's name as people read it.")
-@click.option("--keep", type=click.IntRange(0, 500), default=0, metavar="N",
-              help="Also keep N samples as examples, patients replaced by invented ones.")
 @click.pass_obj
-def new(settings: Settings, name: str, samples: tuple[Path, ...], facility: tuple[str, ...], hospital: str | None,
-        keep: int) -> None:
+def new(settings: Settings, name: str, samples: tuple[Path, ...], facility: tuple[str, ...],
+        hospital: str | None) -> None:
     """Make the folder NAME: in the first folder of HUREN_ADAPTERS, or where NAME says when it is a path.
 
     From sample messages it writes the manifest and the codes that they show, candidates of the catalogue for a person
@@ -82,9 +80,6 @@ def new(settings: Settings, name: str, samples: tuple[Path, ...], facility: tupl
         hospital = click.prompt("Name of the hospital as people read it", default=slug) if _interactive() else slug
     with _progress() as tell:
         done = scaffold.onboard(folder, found, Hospital(slug, hospital, settings.timezone, chosen), tell)
-        if keep:
-            tell("replacing patients")
-            done.files += scaffold.keep_examples(folder, found, chosen, keep)
     _tell_new(done, found, chosen, all_facilities, name)
 
 
@@ -141,7 +136,8 @@ def _tell_new(done: Onboarded, found: Samples, chosen: tuple[str, ...], faciliti
     click.echo("Next: 1. read manifest.toml: what is proposed there stands behind '# '")
     click.echo("      2. open codes.suggested.csv in a spreadsheet, fill the column 'approved', save it, then")
     click.echo(f"         `huren adapter codes {name}`")
-    click.echo(f"      3. `huren adapter check {name} --messages …` until nothing is refused that should not be")
+    click.echo(f"      3. `huren adapter check {name} --messages SAMPLES` until nothing is refused that should not be")
+    click.echo(f"      4. `huren adapter keep {name} SAMPLES`: a few examples with invented patients")
 
 
 def _habits(done: Onboarded) -> Iterator[str]:
@@ -151,8 +147,8 @@ def _habits(done: Onboarded) -> Iterator[str]:
         yield f"{habits.nm_texts.count} of {habits.nm_texts.of} values typed NM are no numbers; they are kept as texts"
     if habits.prose_ranges:
         some = "; ".join(text for text, _ in habits.prose_ranges.most_common(5))
-        yield (f"{sum(habits.prose_ranges.values())} of {habits.ranges} reference ranges are prose, kept as text alone; "
-               f"such as (9 for any number): {some}")
+        prose = sum(habits.prose_ranges.values())
+        yield f"{prose} of {habits.ranges} reference ranges are prose, kept as text alone (9 for any number): {some}"
     if habits.notes:
         yield "notes (NTE) follow " + ", ".join(f"{name} {count}" for name, count in habits.notes.most_common())
     if habits.own_segments:
@@ -282,6 +278,32 @@ def _parsed(adapter: Adapter, found: Samples) -> Iterator[tuple[bytes, hl7v2.Mes
             continue
 
 
+# -------------------------------------------------------------------------------------------------- keep
+
+@click.command()
+@click.argument("name")
+@click.argument("messages", nargs=-1, type=_EXISTING, required=True, metavar="MESSAGES…")
+@click.option("--count", type=click.IntRange(1, 200), default=8, show_default=True, help="How many at most.")
+@click.pass_obj
+def keep(settings: Settings, name: str, messages: tuple[Path, ...], count: int) -> None:
+    """Keep a few of MESSAGES as examples of the hospital NAME, with invented patients in place of the real ones.
+
+    Names, numbers, addresses, telephones and birthdays of everybody in the fields for people are replaced, also where
+    they stand again in a text. A person whom a text alone names is not found: read what is kept before you share it.
+    """
+    from gateway.onboarding import scaffold
+
+    folder = folder_named(settings, name)
+    with _progress() as tell:
+        found = _read(list(messages), tell)
+        tell("replacing patients")
+        files = scaffold.keep_examples(folder, found, count)
+    for path in files:
+        click.echo(path)
+    click.echo("patients are replaced by invented ones; read the files before you share them, and the expected ones as "
+               "every other hospital will see them", err=True)
+
+
 # -------------------------------------------------------------------------------------------------- profile, drift
 
 _INBOX = (click.option("--inbox", is_flag=True, help="Read what arrived, from the gateway's inbox."),
@@ -352,8 +374,8 @@ def drift(settings: Settings, name: str, messages: tuple[Path, ...], everything:
     now = _profile(settings, folder, messages, inbox, since, limit)
     found = differences(known, now)
     certain = [d for d in found if d.certain]
-    table(("change", "where", "what"), [(d.kind if d.certain else f"{d.kind}?", d.where, d.sentence)
-                                        for d in (found if everything else certain)])
+    if told := found if everything else certain:
+        table(("change", "where", "what"), [(d.kind if d.certain else f"{d.kind}?", d.where, d.sentence) for d in told])
     click.echo(f"{len(certain)} change(s) in {now.messages} messages against a profile of {known.messages}"
                + (f"; {len(found) - len(certain)} that may be chance" if len(found) > len(certain) else ""), err=True)
     return 1 if certain else 0

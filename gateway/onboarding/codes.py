@@ -120,9 +120,11 @@ def _understood(local: str, segment: Segment, at: int) -> bool:
 
 
 def _text(segment: Segment, at: int) -> str:
+    """What a coded field says in words: of SPM-4 the second component, of OBR-15.1 the second subcomponent, else what
+    is there."""
     part = segment.first(at)
-    first = part.part(1)  # OBR-15.1 is a CE of subcomponents
-    return part.get(2) or first.get(2) or first.get(1) if at == 4 else first.get(2) or part.get(2) or first.get(1)
+    within = part.get(1, 2)
+    return (within or part.get(2) if segment.name == "OBR" else part.get(2)) or part.get(1)
 
 
 def _first(counter: Counter[str]) -> str:
@@ -148,13 +150,14 @@ def suggested_csv(codes: Sequence[LocalCode], found: Sequence[Sequence[Candidate
 
 def _cell(text: str) -> str:
     """A text that no spreadsheet takes for a formula, nor ``0012`` for the number 12: the quote is taken away again."""
-    return f"'{text}" if text[:1] in "=+-@'" or text.isdigit() and text.startswith("0") or _numeric(text) else text
+    return f"'{text}" if text.startswith(tuple("=+-@'")) or _rewritten(text) else text
 
 
-def _numeric(text: str) -> bool:
-    """Whether a spreadsheet would rewrite it: 1E5, 3-5, a number of more than eleven digits."""
-    return text.isdigit() and len(text) > 11 or any(c.isdigit() for c in text[:1]) and not text.isdigit() and all(
-        c in "0123456789eE+-/.:" for c in text)
+def _rewritten(text: str) -> bool:
+    """Whether a spreadsheet would make another number or a date of it: 0012, 1E5, 3-5, more than eleven digits."""
+    if text.isdigit():
+        return len(text) > 11 or text.startswith("0")
+    return text[:1].isdigit() and all(c in "0123456789eE+-/.:" for c in text)
 
 
 def codes_csv(rows: Iterable[CodeRow]) -> str:

@@ -17,7 +17,8 @@ _SOME = 0.5  # more than half: a habit, not a slip
 _WHAT = {"OBX-8": "flags outside table 0078; they stay the hospital's own until a row here says what they mean",
          "OBX-11": "result states outside table 0085: such results are refused until a row here says what they mean",
          "OBR-25": "report states outside table 0123: such reports are refused until a row here says what they mean",
-         "PID-8": "sexes outside table 0001", "PV1-2": "patient classes outside table 0004",
+         "PID-8": "sexes outside table 0001; nothing is stored of them until a row here says what they mean",
+         "PV1-2": "patient classes outside table 0004",
          "ORC-5": "order states outside table 0038", "OBR-5": "priorities outside table 0485"}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway import conformance
+from gateway import conformance, hl7v2
 from gateway.adapter import Adapter, load
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import Message
@@ -16,6 +17,7 @@ from gateway.onboarding import codes, profile
 from gateway.onboarding.habits import Habits, read_habits, senders
 from gateway.onboarding.images import ImageHabits, read_images
 from gateway.onboarding.manifest import Hospital, manifest_text
+from gateway.onboarding.pseudonyms import Pseudonyms
 from gateway.onboarding.samples import Samples
 from gateway.onboarding.suggest import Candidate, suggest
 
@@ -128,6 +130,74 @@ def _write(done: Onboarded, path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="")
     if path not in done.files:
         done.files.append(path)
+
+
+def keep_examples(folder: Path, samples: Samples, most: int) -> list[Path]:
+    """Up to ``most`` samples as examples with invented patients, and what they become: those that together show most of
+    what the hospital sends, a refused one for each kind of refusal, but no more than a third of these.
+
+    The secret of the replacements is made here and kept nowhere.
+    """
+    adapter, pseudonyms = load(folder), Pseudonyms(os.urandom(32))
+    accepted: list[tuple[bytes, frozenset[str]]] = []
+    refused: dict[str, bytes] = {}
+    for sample in samples.messages:
+        raw, message = _invented(sample.raw, adapter, pseudonyms)
+        if raw is None or message is None:
+            continue
+        try:
+            conformance.checked(adapter.convert_hl7(adapter.parse(raw), message.header.sending_facility))
+            accepted.append((raw, _features(message)))
+        except GatewayError as error:
+            refused.setdefault(f"{error.category.value}-{error.where}", raw)
+    if not accepted and not refused:
+        raise GatewayError(Category.NOT_FOUND, f"no message of {adapter.name} is there that can be read and freed of "
+                           "its patients", "MESSAGES")
+    stopped = dict(list(refused.items())[:max(1, most // 3)])
+    chosen = [*_most_telling(accepted, most - len(stopped)), *((raw, name) for name, raw in stopped.items())]
+    files = []
+    first = len(conformance.examples(folder)) + 1
+    (folder / "examples").mkdir(exist_ok=True)
+    for number, (raw, name) in enumerate(chosen, first):
+        path = folder / "examples" / f"{number:02}-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.hl7"
+        path.write_bytes(raw)
+        files.append(path)
+    return files + conformance.golden(folder)
+
+
+def _invented(raw: bytes, adapter: Adapter, pseudonyms: Pseudonyms) -> tuple[bytes | None, Message | None]:
+    """A message of this hospital with invented patients, and as it was sent; nothing for another's or a broken one."""
+    try:
+        message = hl7v2.parse(raw, adapter.source.charset)
+    except GatewayError:
+        return None, None
+    if not adapter.per_facility and message.header.sending_facility not in adapter.sending_facility:
+        return None, None
+    return pseudonyms.message(message), message
+
+
+def _features(message: Message) -> frozenset[str]:
+    """What a message shows: its type, places, and values of small tables."""
+    made = profile.profile_of([(b"", message)])
+    places = {f"{name} {place}" for name, t in made.types.items() for place in t.places}
+    values = {f"{place}={value}" for place, counter in made.values.items() for value in counter}
+    tests = {f"{place} {code}" for place, codes_ in made.codes.items() for code in codes_}
+    return frozenset((*made.types, *places, *values, *tests))
+
+
+def _most_telling(messages: list[tuple[bytes, frozenset[str]]], most: int) -> list[tuple[bytes, str]]:
+    """One after the other the message that shows most of what none before has shown."""
+    shown: set[str] = set()
+    chosen: list[tuple[bytes, str]] = []
+    left = list(messages)
+    while left and len(chosen) < most:
+        raw, features = max(left, key=lambda m: len(m[1] - shown))
+        if chosen and not features - shown:
+            break
+        left.remove((raw, features))
+        shown |= features
+        chosen.append((raw, next(f for f in sorted(features) if "^" in f and " " not in f)))
+    return chosen
 
 
 def new(folder: Path) -> list[Path]:
