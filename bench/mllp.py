@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-
 #: The one answer of a message that asks for AL and NE, or for nothing (MSH-15, MSH-16).
 ACCEPTED = re.compile(rb"\rMSA\|[AC]A\|")
 

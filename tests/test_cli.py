@@ -329,7 +329,7 @@ def arrived(huren: Run, tmp_path: Path) -> tuple[int, str]:
 
 def test_what_was_refused_is_listed_shown_and_stored_after_the_mend(huren: Run, arrived: tuple[int, str]) -> None:
     """Quarantine says category and place; replay refuses again until the setting is mended, then stores."""
-    assert arrived[0] == 1 and "AR 207 MSH-4: no manifest names" in arrived[1]
+    assert arrived[0] == 1 and "CE 207 MSH-4: no manifest names" in arrived[1]
     status, out, _ = huren("inbox", "list")
     assert status == 0 and len(out.splitlines()) == 3
     header, row = huren("inbox", "list", "--status", "quarantined")[1].splitlines()
