@@ -26,8 +26,8 @@ GENERIC: Adapter = load(ROOT / "adapters" / "generic")
 DECISIONS = Path(__file__).parent / "guide_decisions.toml"
 
 #: What the guide misspells, or writes in a notation of its own.
-_SPELLING = {"valueSampedData": "valueSampledData", ".sytem": ".system", ".uri": ".url", "valuedateTime": "valueDateTime",
-             "$this": "", "name=": "name", "code.coding.value": "code.coding.code"}
+_SPELLING = {"valueSampedData": "valueSampledData", ".sytem": ".system", ".uri": ".url",
+             "valuedateTime": "valueDateTime", "$this": "", "name=": "name", "code.coding.value": "code.coding.code"}
 _STEP = re.compile(r"\.?([A-Za-z_]\w*)?(?:\[(\w*)\]?)?")
 
 
@@ -225,7 +225,8 @@ def sample(data_type: str, segment: str, field: int, type_map: str = "") -> tupl
         "XON": (f"Org {m}^^^^^H&1.2.3&ISO^XX^^^{m}", [m, f"Org {m}"]), "NDL": (f"{m}&Fam{m}&Giv{m}", [m, f"Fam{m}"]),
         "PL": (f"{m}^R{m}^B{m}^F{m}", [m, f"R{m}", f"B{m}"]), "CQ": ("731.25^mL", ["731.25", "mL"]),
         "DR": (f"{at}^{int(at[:8]) + 1}112233", [iso]), "TQ": (f"^^^{at}^^S", [iso]),
-        "DLD": (m, [m]), "DLN": (f"{m}^H^20301231", [m]), "FC": (f"{m}^20240101", [m]), "NA": ("1^2^731.25", ["731.25"]),
+        "DLD": (m, [m]), "DLN": (f"{m}^H^20301231", [m]), "FC": (f"{m}^20240101", [m]),
+        "NA": ("1^2^731.25", ["731.25"]),
         "NR": ("1.5^731.25", ["1.5", "731.25"]), "VR": ("1^2", ["1-2"]), "SN": (">^731.25", ["731.25"]),
         "ED": ("APP^Application^PDF^Base64^JVBERi0xLjQK", ["application/pdf"]),
         "RP": (f"http://h.example/{m}^H^Application^PDF", [f"http://h.example/{m}"]), "PT": ("P", ["P"]),
@@ -255,7 +256,8 @@ def conditions(row: Row) -> dict[tuple[str, int], str]:
 
 
 #: A value of a field that a condition wants filled.
-_OTHERS = {"OBR-8": "20240102020000", "PV1-45": "20240105000000", "OBX-25": "MD1^Director", "MSH-22": "Org^^^^^^XX^^^O9"}
+_OTHERS = {"OBR-8": "20240102020000", "PV1-45": "20240105000000", "OBX-25": "MD1^Director",
+           "MSH-22": "Org^^^^^^XX^^^O9"}
 
 
 # ---------------------------------------------------------------- targets
@@ -469,7 +471,8 @@ special("ORC[DiagnosticReport] ORC-2 basedOn", _NO_PLACER, ["ZORC2"])
 special("ORC[ServiceRequest] ORC-1 status", {("ORC", 1): "DC"}, ["revoked"])
 special("ORC[ServiceRequest] ORC-1 intent", {("ORC", 1): "NW"}, [])
 special("ORC[ServiceRequest] ORC-1 extension", {("ORC", 1): "NW"}, [])
-special("ORC[ServiceRequest] ORC-1 extension[1].extension[1].valueCodeableConcept.coding.code", {("ORC", 1): "NW"}, ["NW"])
+special("ORC[ServiceRequest] ORC-1 extension[1].extension[1].valueCodeableConcept.coding.code", {("ORC", 1): "NW"},
+        ["NW"])
 special("ORC[ServiceRequest] ORC-4 identifier[3]", {("ORC", 38): ""}, ["FZORC4"])
 special("ORC[ServiceRequest] ORC-12", {("ORC", 17): "D1^Department^L"})
 special("ORC[ServiceRequest] ORC-21", {("ORC", 12): "DR1^Doctor"})
@@ -483,7 +486,8 @@ special("OBR[DiagnosticReport] OBR-8", {("OBR", 7): "20190101000000"})
 special("OBR[ServiceRequest] OBR-11 intent #3", {("OBR", 11): "S"}, [])
 for _at in (2, 7, 8, 9, 13, 39):
     special(f"OBR[Specimen] OBR-{_at}", {("OBR", 15): "SER&Serum&L"})
-special("OBR[Specimen] OBR-7 collection.collectedPeriod.start", {("OBR", 15): "SER&Serum&L", ("OBR", 8): "20281231000000"})
+special("OBR[Specimen] OBR-7 collection.collectedPeriod.start",
+        {("OBR", 15): "SER&Serum&L", ("OBR", 8): "20281231000000"})
 special("OBR[Specimen] OBR-8", {("OBR", 15): "SER&Serum&L", ("OBR", 7): "20190101000000"})
 special("OBX[Observation] OBX-11 dataAbsentReason", {("OBX", 11): "N", ("OBX", 5): ""}, [])
 special("OBX[Observation] OBX-24", {("OBX", 23): "Org^^^^^^XX^^^O9"})

@@ -112,11 +112,13 @@ VALUES: dict[str, tuple[str, str]] = {
     "XTN.7": ("5557777", "5557777"), "XTN.8": ("88", "X88"), "XTN.18": ("3", "3"),
     "SN.1": ("<", "<"), "SN.2": ("7.5", "7.5"), "SN.4": ("731.25", "731.25"), "NR.1": ("0.5", "0.5"),
     "NR.2": ("731.25", "731.25"), "NA.1": ("8", "8"), "NA.2": ("8", "8"), "NA.3": ("8", "8"), "NA.4": ("8", "8"),
-    "NM.1": ("731.25", "731.25"), "CQ.1": ("731.25", "731.25"), "CQ.2": ("uL", "uL"), "ED.3": ("PDF", "application/pdf"),
+    "NM.1": ("731.25", "731.25"), "CQ.1": ("731.25", "731.25"), "CQ.2": ("uL", "uL"),
+    "ED.3": ("PDF", "application/pdf"),
     "ED.5": ("JVBERi0xLjUK", "JVBERi0xLjUK"), "RP.1": ("http://h.example/z", "http://h.example/z"),
     "RP.3": ("Image", "image/pdf"), "DR.1": ("20190304", "2019-03-04"), "DR.2": ("20290304", "2029-03-04"),
     "DTM.1": ("20190304112233", "2019-03-04T11:22:33"), "TS.1": ("20190304112233", "2019-03-04T11:22:33"),
-    "ID.1": ("", ""), "SPS.1": ("ZTYPE&Text&L", "ZTYPE"), "SPS.2": ("ZADD&Text&L", "ZADD"), "SPS.3": ("Z note", "Z note"),
+    "ID.1": ("", ""), "SPS.1": ("ZTYPE&Text&L", "ZTYPE"), "SPS.2": ("ZADD&Text&L", "ZADD"),
+    "SPS.3": ("Z note", "Z note"),
     "SPS.4": ("ZSITE&Text&L", "ZSITE"), "SPS.6": ("ZCOND&Text&L", "ZCOND"), "TQ.1": ("5&mL", "5"),
     "TQ.4": ("20190304112233", "2019-03-04"), "TQ.5": ("20190305112233", "2019-03-05"), "TQ.6": ("S", "stat"),
     "TQ.12": ("3", "3"), "HD.1": ("ZNS", "ZNS"), "HD.2": ("1.2.3.99", "1.2.3.99"), "EI.2": ("ZNS", "ZNS"),
@@ -140,7 +142,8 @@ ROW_VALUES: dict[str, tuple[str, str, dict[int, str]]] = {
     "ID[code] ID.1 $value": ("S", "stat", {}),
     "ID[boolean] ID.1 $value": ("Y", "true", {}),
     "XTN[ContactPoint] XTN.1 value": ("555-9999", "555-9999", {7: "", 3: "PH"}),
-    "XTN[ContactPoint] XTN.3 system #2": ("", "email", {4: "z@h.example", 7: ""}),
+    "XTN[ContactPoint] XTN.3 system #2": ("", "email", {3: "", 4: "z@h.example", 7: ""}),
+    "XTN[ContactPoint] XTN.3 system.extension-data-absent-reason": ("", "unknown", {3: ""}),
     "XTN[ContactPoint] XTN.4 value": ("z@h.example", "z@h.example", {3: "Internet", 7: ""}),
     "XTN[ContactPoint] XTN.7 value": ("5557777", "0571 5557777", {6: "0571"}),
     "XTN[ContactPoint] XTN.7 value #2": ("5557777", "+86 571 5557777", {5: "86", 6: "571"}),
@@ -152,9 +155,10 @@ ROW_VALUES: dict[str, tuple[str, str, dict[int, str]]] = {
 }
 #: Paths that the guide writes in a notation of its own.
 _PATHS = (("$value", ""), ("$this", ""), ("Quantity.", ""), ("[1-3]", ""), ("(Annotation.text)", ".text"),
-          (".coding.value", ".coding.code"), ("[3.", "[3]."), (" ", ""), ("[2}", "[2]"), ("extension[1]:group.url", "url"),
-          ("extension[1]:orginal-sub-identiier", "extension"), ("extension[1]:group", "extension"),
-          ("extension[1]:identifier", "extension"), ("system.extension-data-absent-reason", "system.extension.valueCode"),
+          (".coding.value", ".coding.code"), ("[3.", "[3]."), (" ", ""), ("[2}", "[2]"),
+          ("extension[1]:group.url", "url"), ("extension[1]:orginal-sub-identiier", "extension"),
+          ("extension[1]:group", "extension"), ("extension[1]:identifier", "extension"),
+          ("system.extension-data-absent-reason", "system.extension.valueCode"),
           ("occurenceTiming", "occurrenceTiming"))
 
 

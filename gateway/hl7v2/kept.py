@@ -13,8 +13,11 @@ _ADMINISTRATION = "about the stay or its administration; what other hospitals ne
 _LOGISTICS = "about handling within the laboratory; no result depends on it"
 _SUPERSEDED = "a field of older versions, which the standard has withdrawn"
 _PRIVATE = "a segment of the hospital's own: hooks.py may read it"
-_NO_MAP = "the guide maps no element to it"
+_NO_ELEMENT = "no element of the resources that this message becomes says it"
 _UNREAD = "no resource is made of this segment in this kind of message"
+_OF_OBR = "the OBR's counts where both are sent"
+_TIMING = "when and how urgently: OBR-5, OBR-6 or TQ1 count where they are sent"
+_NETWORK = "a name in the sender's or the receiver's network; the hospital is known by its manifest"
 
 #: Segment and field → reason.
 _BY_FIELD: Final[dict[str, str]] = {
@@ -25,7 +28,7 @@ _BY_FIELD: Final[dict[str, str]] = {
     "MSH-8": _SECURITY, "MSH-18": "read to decode the message, and fills nothing", "MSH-26": _SECURITY,
     "MSH-27": _SECURITY, "MSH-28": _SECURITY, "MSH-17": "the sender's country is that of the hospital",
     "MSH-19": "texts are kept in the language in which they are sent", "MSH-20": "read as MSH-18",
-    "MSH-14": _ANSWER,
+    "MSH-14": _ANSWER, **dict.fromkeys(("MSH-22", "MSH-23", "MSH-24", "MSH-25"), _NETWORK),
     "PID-1": _SET_ID, "PID-10": "what a person is by race decides on no result here",
     "PID-18": _BILLING, "PID-22": "what a person is by ethnic group decides on no result here",
     "PID-27": "military status decides on no result here",
@@ -43,8 +46,9 @@ _BY_FIELD: Final[dict[str, str]] = {
     "OBR-44": _BILLING, "OBR-48": _BILLING, "OBR-49": _ADMINISTRATION,
     "OBX-2": "read to tell how OBX-5 is written", "OBX-9": "a probability without a place in FHIR R4",
     "OBX-12": "since when the range holds, not when the result was made", "OBX-13": _SECURITY,
-    "ORC-6": _ANSWER, "ORC-10": "who typed the order in", "ORC-11": "who checked the order", "ORC-18": _LOGISTICS,
-    "ORC-19": "who carried out the change of the order", "ORC-20": _BILLING, "ORC-26": _BILLING,
+    **dict.fromkeys(("ORC-2", "ORC-3", "ORC-8", "ORC-12", "ORC-14", "ORC-33"), _OF_OBR), "ORC-7": _TIMING,
+    "OBR-27": _TIMING, "ORC-6": _ANSWER, "ORC-10": "who typed the order in", "ORC-11": "who checked the order",
+    "ORC-18": _LOGISTICS, "ORC-19": "who carried out the change of the order", "ORC-20": _BILLING, "ORC-26": _BILLING,
     "ORC-15": "from when a change of the order holds; ORC-9 says when it was made",
     **dict.fromkeys((f"SPM-{at}" for at in (10, 11, 13, 15, 16, 19, 22, 23, 25, 26, 28)), _LOGISTICS),
 }
@@ -54,6 +58,7 @@ _BY_SEGMENT: Final[dict[str, str]] = {
     "DSC": "nothing follows in another message",
     "BLG": _BILLING, "FT1": _BILLING, "GT1": _BILLING, "ACC": _BILLING, "IN2": _BILLING, "IN3": _BILLING,
     "PD1": _ADMINISTRATION, "PV2": _ADMINISTRATION, "ROL": _ADMINISTRATION, "UAC": _SECURITY,
+    "INV": "about reagents and supplies of the analyser", "EQU": "about the analyser itself",
     "CTI": "about a clinical trial", "CTD": "whom to call at the sender", "ARV": _SECURITY,
     "NK1": _UNREAD, "AL1": _UNREAD, "DG1": _UNREAD, "PR1": _UNREAD, "IN1": _UNREAD, "TQ1": _UNREAD, "TQ2": _UNREAD,
 }
@@ -78,4 +83,4 @@ def reason_for(segment: str, field: int, at_work: bool = True, read: bool = Fals
         return _PRIVATE
     known = _BY_FIELD.get(f"{segment}-{field}")
     idle = "" if at_work or known == _SET_ID else _IDLE.get(segment, "")
-    return idle or known or (_NO_EFFECT if read else "") or _BY_SEGMENT.get(segment) or _NO_MAP
+    return idle or known or (_NO_EFFECT if read else "") or _BY_SEGMENT.get(segment) or _NO_ELEMENT
