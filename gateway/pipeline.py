@@ -54,6 +54,7 @@ class Arrival:
     refusal: GatewayError | None = None
     expected: int | None = None
     is_link: bool = False
+    asked: hl7v2.Asked = hl7v2.ORIGINAL
 
 
 class Pipeline:
@@ -79,19 +80,20 @@ class Pipeline:
     def accept(self, raw: bytes, peer: str) -> Arrival:
         """Record one message, and look at what can be said of it before it is read (HL7 v2.5.1 2.9.3.1); BUSY.
 
-        ``peer``: see `gateway.adapter.peer_of`. In the enhanced mode the raw bytes outlive a power failure, so that
-        the edge may take over the responsibility for the message (CA) at once.
+        ``peer``: see `gateway.adapter.peer_of`. Where an accept acknowledgement (CA) is due at once, the raw bytes
+        outlive a power failure, and a type that is not taken is known already.
         """
         header, refusal = _peek(raw)
-        enhanced = header is not None and header.is_enhanced
+        asked = hl7v2.asked(raw, header)
         inbound = self.store.record(raw, "hl7v2", peer, control_id=header.control_id if header else "",
-                                    facility=header.sending_facility if header else "", durable=enhanced)
+                                    facility=header.sending_facility if header else "", durable=asked.commits_first)
         arrival = self._arrival(raw, peer, header, inbound, refusal)
+        arrival.asked = asked
         if arrival.refusal is None and header is not None and arrival.adapter is not None:
             if arrival.adapter.sequence_numbers and header.sequence_number:
                 self._number(arrival, header)
-            if enhanced and arrival.adapter.before is None and arrival.refusal is None and not arrival.is_link:
-                arrival.refusal = _not_taken(header)
+            if asked.commits_first and arrival.adapter.before is None and not arrival.is_link:
+                arrival.refusal = arrival.refusal or _not_taken(header)
         return arrival
 
     def settle(self, arrival: Arrival) -> Receipt:

@@ -100,7 +100,7 @@ def arrival(raw: bytes, peer: str, refusal: GatewayError | None = None) -> Arriv
         header = hl7v2.peek(raw)
     except GatewayError as error:
         return Arrival(raw, peer, None, Inbound(1), None, refusal or error)
-    return Arrival(raw, peer, header, Inbound(1), None, refusal)
+    return Arrival(raw, peer, header, Inbound(1), None, refusal, asked=hl7v2.asked(raw, header))
 
 
 class Recorder:

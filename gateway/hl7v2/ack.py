@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from gateway.hl7v2.header import Header
 from gateway.hl7v2.separators import Separators, escape
@@ -49,7 +50,8 @@ def ack(header: Header, code: str, *, text: str = "", error: AckError | None = N
     ``now`` becomes MSH-7 and ``control_id`` MSH-10; MSA-2 gives back the sender's MSH-10 byte by byte. ERR takes the
     form of the sender's version: fields 2, 3, 4 and 8 as of 2.5, ERR-1 alone before. A notice is an ERR of its own with
     ERR-3 0; before 2.5 there is one ERR, whose ERR-1 repeats, and the first notice's text is MSA-3 (80 characters).
-    ``expected`` is MSA-4, the sequence number of a sender that uses the protocol (2.10.1). Text that the sender's character set cannot hold is replaced by ``?``.
+    ``expected`` is MSA-4, the sequence number of a sender that uses the protocol (2.10.1).
+    Text that the sender's character set cannot hold is replaced by ``?``.
     """
     s = header.separators
     version = version_of(header)
@@ -75,6 +77,7 @@ def errors(s: Separators, version: tuple[int, ...], error: AckError | None, noti
     return [s.field.join(["ERR", s.repetition.join(places) if s.repetition else places[0]])]
 
 
+@lru_cache(maxsize=64)
 def _version(text: str) -> tuple[int, ...]:
     """(2, 5, 1); a version that cannot be read counts as 2.5."""
     parts = re.findall(r"\d+", text)

@@ -39,7 +39,11 @@ def read_separators(line: str) -> Separators:
     if not field or field.isalnum() or field.isspace():
         raise GatewayError(Category.MALFORMED, "no field separator follows MSH; start the message "
                            "with MSH|^~\\&|", "MSH-1")
-    encoding = line[4:].split(field, 1)[0].strip()
+    return _separators(field, line[4:].split(field, 1)[0].strip())
+
+
+@lru_cache(maxsize=64)
+def _separators(field: str, encoding: str) -> Separators:
     if not encoding:
         return Separators(field)
     if encoding[2:3] == encoding[3:4] and len(encoding) > 4:

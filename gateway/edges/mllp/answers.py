@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway import hl7v2
-from gateway.errors import Category, GatewayError
+from gateway.errors import Category
 from gateway.store.model import Receipt
 
 
@@ -49,8 +47,6 @@ _NARROWER: dict[tuple[Category, str], Answer] = {
 STORED = Answer("AA", "0", "Message accepted")
 REMARK = Answer("AA", "103", "Table value not found")  # stored, ERR-4 W: a code that no table of ours maps
 _NO_HEADER = hl7v2.Header(hl7v2.Separators(), ("MSH", "|", "^~\\&"), "ascii")
-_ACKNOWLEDGEMENTS = ("ACK", "MCF")
-_COMMIT = re.compile(rb"[\r\n]MSA[^A-Za-z0-9\r\n]C[AER]")
 
 
 def answer_for(receipt: Receipt) -> Answer:
@@ -61,53 +57,11 @@ def answer_for(receipt: Receipt) -> Answer:
     return _NARROWER.get((category, receipt.detail), ANSWERS[category])
 
 
-def commit_code_for(refusal: GatewayError | None) -> str:
+def commit_code_for(receipt: Receipt) -> str:
     """MSA-1 of an accept acknowledgement: CR where MSH-9, 11 or 12 is the reason, CE for any other (2.9.3.1)."""
-    if refusal is None:
+    if receipt.category is None:
         return "CA"
-    return "CR" if refusal.category is Category.UNSUPPORTED else "CE"
-
-
-class Wanted(NamedTuple):
-    """The conditions under which a message's sender wants answers: AL, NE, ER or SU (table 0155)."""
-
-    accept: str  # MSH-15
-    application: str  # MSH-16
-    #: CA is due before the message is read; in the original mode there is the application's answer alone
-    is_enhanced: bool
-
-    def commit(self, accepted: bool) -> bool:
-        """Whether an accept acknowledgement goes back."""
-        return _meets(self.accept, accepted)
-
-    def result(self, accepted: bool) -> bool:
-        """Whether the application's answer goes back."""
-        return _meets(self.application, accepted)
-
-
-_ORIGINAL = Wanted("NE", "AL", False)  # the enhanced mode's equivalent of the original one (2.9.3)
-_SILENCE = Wanted("NE", "NE", False)
-
-
-def wanted(raw: bytes, header: hl7v2.Header | None) -> Wanted:
-    """What a message asks for.
-
-    An acknowledgement is not answered, so that two systems never acknowledge each other without end; one of an
-    application may ask for an accept acknowledgement (2.9.3.2).
-    """
-    if header is None:
-        return _ORIGINAL
-    if header.is_enhanced:
-        asked = Wanted(header.first(15).upper() or "NE", header.first(16).upper() or "NE", True)
-        if header.message_type[0] not in _ACKNOWLEDGEMENTS:
-            return asked
-        return _SILENCE if _COMMIT.search(raw) else asked._replace(application="NE")
-    return _ORIGINAL if header.message_type[0] not in _ACKNOWLEDGEMENTS else _SILENCE
-
-
-def _meets(condition: str, accepted: bool) -> bool:
-    """A value that table 0155 does not have counts as AL: an answer too many is better than a sender that waits."""
-    return {"NE": False, "ER": not accepted, "SU": accepted}.get(condition, True)
+    return "CR" if receipt.category == Category.UNSUPPORTED.value else "CE"
 
 
 class Answers:
@@ -118,25 +72,17 @@ class Answers:
         # MSH-10 of our answers: never twice, over processes and starts, in 20 characters (v2.3).
         self._control_ids = map(f"{os.getpid():x}-{{:x}}".format, itertools.count(time.time_ns() // 1000))
 
-    def commit(self, header: hl7v2.Header | None, refusal: GatewayError | None,
-               expected: int | None = None) -> tuple[str, bytes]:
-        """The accept acknowledgement: MSA-1 and the message."""
-        code, error = commit_code_for(refusal), None
-        if refusal is not None:
-            row = answer_for(Receipt(0, refusal.category.value, detail=refusal.detail))
-            error = hl7v2.AckError(row.error_code, row.text, "E", refusal.where, refusal.message)
-        return code, hl7v2.ack(header or _NO_HEADER, code, error=error, expected=expected, now=self._now(),
-                               control_id=next(self._control_ids))
+    def commit(self, header: hl7v2.Header | None, receipt: Receipt, expected: int | None = None) -> tuple[str, bytes]:
+        """The accept acknowledgement: MSA-1 and the message, an ACK whatever was asked."""
+        code = commit_code_for(receipt)
+        notices = receipt.reply.notices if isinstance(receipt.reply, hl7v2.Reply) else ()
+        return code, hl7v2.ack(header or _NO_HEADER, code, error=_error(receipt), notices=notices, expected=expected,
+                               now=self._now(), control_id=next(self._control_ids))
 
     def result(self, header: hl7v2.Header | None, receipt: Receipt, expected: int | None = None) -> tuple[str, bytes]:
         """The application's answer: MSA-1 and the message; without MSH there is nothing to give back in MSA-2."""
         header = header or _NO_HEADER
-        answer = answer_for(receipt)
-        code, error = answer.acknowledgment_code, None
-        if receipt.category is not None:
-            error = hl7v2.AckError(answer.error_code, answer.text, "E", receipt.where, receipt.message)
-        elif receipt.remark:
-            error = hl7v2.AckError(answer.error_code, answer.text, "W", receipt.remark_where, receipt.remark)
+        code, error = answer_for(receipt).acknowledgment_code, _error(receipt)
         now, control_id = self._now(), next(self._control_ids)
         if isinstance(receipt.reply, hl7v2.Reply):
             return code, hl7v2.reply_bytes(header, code, receipt.reply, error=error, expected=expected, now=now,
@@ -149,3 +95,13 @@ class Answers:
 
     def _now(self) -> datetime:
         return datetime.now(self._zone)
+
+
+def _error(receipt: Receipt) -> hl7v2.AckError | None:
+    """ERR for a refusal or a remark."""
+    answer = answer_for(receipt)
+    if receipt.category is not None:
+        return hl7v2.AckError(answer.error_code, answer.text, "E", receipt.where, receipt.message)
+    if receipt.remark:
+        return hl7v2.AckError(answer.error_code, answer.text, "W", receipt.remark_where, receipt.remark)
+    return None

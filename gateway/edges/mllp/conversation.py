@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Iterator
+from typing import Protocol
 
 from gateway import hl7v2
 from gateway.edges.mllp import figures
-from gateway.edges.mllp.answers import Answers, wanted
+from gateway.edges.mllp.answers import Answers
 from gateway.edges.mllp.figures import FIGURES
 from gateway.edges.mllp.frames import Frames, NotMllp, TooLarge, block
 from gateway.edges.mllp.turns import Turns
@@ -20,8 +20,6 @@ from gateway.pipeline import Arrival
 from gateway.store.model import Receipt
 
 log = logging.getLogger("huren.mllp")
-
-T = TypeVar("T")
 
 _LINGER_SECONDS = 0.2
 _AGAIN_SECONDS = (0.2, 5.0)  # the first and the longest pause before a message that was taken over is run again
@@ -157,47 +155,79 @@ class Conversation:
                 return
         manner, said = "each", []
         for number, raw in enumerate(messages or [content]):
-            arrival = self._accept(raw)
+            arrival, receipt = self._run(raw)
             if number == 0 and envelope is not None and arrival.adapter is not None:
                 manner = arrival.adapter.batch_acknowledgement
             if manner == "each":
-                for _, answer in self._answers(arrival):
+                for _, answer in self._answers(arrival, receipt):
                     self._wire.send(block(answer))
             else:
-                said.append([answer for code, answer in self._answers(arrival)
+                said.append([answer for code, answer in self._answers(arrival, receipt)
                              if manner == "batch" or code not in _ACCEPTED])
         if envelope is not None and manner != "each":
             self._wire.send(block(self._house.answers.batch(envelope, said)))
 
-    def _accept(self, raw: bytes) -> Arrival:
-        """Raises when the raw bytes could not be kept: no answer is better than a wrong one, and the sender sends
-        again on a new connection."""
-        try:
-            return self._in_turn(raw, lambda: self._house.receiver.accept(raw, self._wire.peer))
-        except GatewayError as error:
-            log.error("mllp peer=%s outcome=unanswered reason=%s: %s", self._wire.address, error.category.value,
-                      error.message)
-        except Exception as error:
-            log.error("mllp peer=%s outcome=unanswered error=%s", self._wire.address, type(error).__name__)
-        FIGURES.add(figures.ANSWERS, "none")
-        raise _Stop("unanswered")
+    def _run(self, raw: bytes) -> tuple[Arrival, Receipt | None]:
+        """The message and how it ended; None where its sender is told before that it is safe (CA).
 
-    def _answers(self, arrival: Arrival) -> Iterator[tuple[str, bytes]]:
+        Closes the connection when the raw bytes could not be kept: no answer is better than a wrong one, and the
+        sender sends again on a new connection.
+        """
+        receiver, sender = self._house.receiver, (self._wire.address, _facility(raw))
+        self._house.turns.take(sender)
+        try:
+            arrival = receiver.accept(raw, self._wire.peer)
+            if arrival.asked.commits_first and arrival.refusal is None:
+                return arrival, None
+            return arrival, receiver.settle(arrival)
+        except Exception as error:
+            raise self._unanswered(error) from None
+        finally:
+            self._house.turns.give(sender)
+
+    def _run_on(self, arrival: Arrival) -> Receipt:
+        """How a message ends that we have taken over (CA): it is not sent again, so *busy* is ours to wait out."""
+        pause, longest = _AGAIN_SECONDS
+        sender = self._wire.address, _facility(arrival.raw)
+        while True:
+            self._house.turns.take(sender)
+            try:
+                receipt = self._house.receiver.settle(arrival)
+            except GatewayError as error:
+                receipt = Receipt(arrival.inbound.id, error.category.value, error.message)
+            except Exception as error:
+                raise self._unanswered(error) from None
+            finally:
+                self._house.turns.give(sender)
+            if receipt.category != Category.BUSY.value:
+                return receipt
+            if self._house.draining:  # it is recorded: the next start runs it
+                raise _Stop("unanswered")
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
+
+    def _unanswered(self, error: Exception) -> _Stop:
+        said = f"{error.category.value}: {error.message}" if isinstance(error, GatewayError) else type(error).__name__
+        log.error("mllp peer=%s outcome=unanswered error=%s", self._wire.address, said)
+        FIGURES.add(figures.ANSWERS, "none")
+        return _Stop("unanswered")
+
+    def _answers(self, arrival: Arrival, receipt: Receipt | None) -> Iterator[tuple[str, bytes]]:
         """MSA-1 and the message of each answer, as soon as it is due (HL7 v2.5.1 2.9.2, 2.9.3)."""
-        ask, answers = wanted(arrival.raw, arrival.header), self._house.answers
-        said = is_committed = False
-        if ask.is_enhanced and arrival.refusal is None and ask.commit(True):
-            is_committed = said = True
-            yield self._counted(answers.commit(arrival.header, arrival.refusal, arrival.expected))
-        receipt = self._settle(arrival, is_committed)
+        asked, answers, header = arrival.asked, self._house.answers, arrival.header
+        said, is_at_the_door = 0, arrival.refusal is not None or asked.application == "NE"
+        if receipt is None:
+            said = 1
+            yield self._counted(answers.commit(header, Receipt(arrival.inbound.id), arrival.expected))
+            receipt = self._run_on(arrival)
+        elif asked.is_enhanced and is_at_the_door and asked.commit(receipt.category is None):
+            said = 2  # and then there is no application to answer
+            yield self._counted(answers.commit(header, receipt, arrival.expected))
         if receipt.detail == _UNMATCHED and receipt.category is None and not receipt.resend:
             FIGURES.add(figures.UNMATCHED, "mllp")
-        if ask.is_enhanced and arrival.refusal is not None and ask.commit(False):
-            said = True  # and then there is no application to answer
-            yield self._counted(answers.commit(arrival.header, arrival.refusal, arrival.expected))
-        elif ask.result(receipt.category is None):
-            said = True
-            yield self._counted(answers.result(arrival.header, receipt, arrival.expected))
+        if said < 2 and asked.result(receipt.category is None):
+            said = 2
+            yield self._counted(answers.result(header, receipt, arrival.expected))
         if not said:
             FIGURES.add(figures.ANSWERS, "none")
 
@@ -206,49 +236,20 @@ class Conversation:
         FIGURES.add(figures.ANSWERS, answer[0])
         return answer
 
-    def _settle(self, arrival: Arrival, is_committed: bool) -> Receipt:
-        """How it ends. A message that we have taken over (CA) is not sent again: then *busy* is ours to wait out."""
-        pause, longest = _AGAIN_SECONDS
-        while True:
-            try:
-                receipt = self._in_turn(arrival.raw, lambda: self._house.receiver.settle(arrival))
-                if not is_committed or receipt.category != Category.BUSY.value:
-                    return receipt
-            except Exception as error:
-                busy = isinstance(error, GatewayError) and error.category is Category.BUSY
-                if not (is_committed and busy):
-                    log.error("mllp peer=%s outcome=unanswered error=%s", self._wire.address, type(error).__name__)
-                    FIGURES.add(figures.ANSWERS, "none")
-                    raise _Stop("unanswered") from None
-            if self._house.draining:  # it is recorded: the next start runs it
-                raise _Stop("unanswered")
-            time.sleep(pause)
-            pause = min(2 * pause, longest)
-
-    def _in_turn(self, raw: bytes, work: Callable[[], T]) -> T:
-        """Work for a sender (its address and MSH-4), when it is its turn."""
-        sender = self._wire.address, _facility(raw)
-        self._house.turns.take(sender)
-        try:
-            return work()
-        finally:
-            self._house.turns.give(sender)
-
     def _refuse_too_large(self, head: bytes) -> None:
         """Answer from the block's beginning, then let the rest run by: a sender that writes on sees its answer."""
         limit, answers = self._house.max_bytes, self._house.answers
-        refusal = GatewayError(Category.MALFORMED, f"message is larger than {limit} bytes; send it in parts or raise "
-                               "HUREN_MLLP_MAX_BYTES", "MSH")
+        receipt = Receipt(0, Category.MALFORMED.value, f"message is larger than {limit} bytes; send it in parts or "
+                          "raise HUREN_MLLP_MAX_BYTES", "MSH")
         try:
             header = hl7v2.peek(head)
         except GatewayError:
             header = None
-        ask = wanted(head, header)
+        asked = hl7v2.asked(head, header)
         with contextlib.suppress(OSError):
-            if ask.is_enhanced and ask.commit(False):
-                self._wire.send(block(self._counted(answers.commit(header, refusal))[1]))
-            elif ask.result(False):
-                receipt = Receipt(0, refusal.category.value, refusal.message, refusal.where)
+            if asked.is_enhanced and asked.commit(False):
+                self._wire.send(block(self._counted(answers.commit(header, receipt))[1]))
+            elif asked.result(False):
                 self._wire.send(block(self._counted(answers.result(header, receipt))[1]))
             self._wire.hang_up(self._house.frame_seconds)
 
