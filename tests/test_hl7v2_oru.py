@@ -185,7 +185,7 @@ def test_one_filler_number_may_carry_several_orders() -> None:
 
 def test_repeated_tests_of_one_report_stay_apart() -> None:
     """The same OBX-3 with other or equal OBX-4, and the same OBR twice: each keeps a resource of its own."""
-    conversion = convert(PID, OBR, "OBX|1|TX|FIND^所见||一||||||F", "OBX|2|TX|FIND^所见||二||||||F",
+    conversion = convert(PID, OBR, "OBX|1|ST|FIND^所||一||||||F", "OBX|2|ST|FIND^所||二||||||F",
                          "OBX|3|TX|FIND^所见|2|三||||||F", OBR.replace("OBR|1", "OBR|2"),
                          "OBX|1|TX|FIND^所见||四||||||F")
     assert len({o["id"] for o in resources(conversion, "Observation")}) == 4

@@ -6,19 +6,31 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.errors import Category, GatewayError
-from tests.support_source import convert, observation, resources
+from gateway.errors import GatewayError
+from gateway.fhir import check
+from tests.support_source import observation
 
 UCUM = "http://unitsofmeasure.org"
 
 
 def _value(kind: str, value: str, unit: str = "", **changes: Any) -> dict[str, Any]:
     found = observation(f"OBX|1|{kind}|WBC^白细胞||{value}|{unit}|||||F", **changes)
-    return {key: part for key, part in found.items() if key.startswith("value") or key == "dataAbsentReason"}
+    return {key: part for key, part in found.items()
+            if key.startswith(("value", "_value")) or key == "dataAbsentReason"}
 
 
 G_L = {"unit": "g/L", "system": UCUM, "code": "g/L"}
+
+
+def _original(sent: str) -> dict[str, Any]:
+    return {"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/originalText", "valueString": sent}]}
+
+
+def _words(text: str, sent: str) -> dict[str, Any]:
+    return {"valueString": text, "_valueString": _original(sent)}
 
 
 @pytest.mark.parametrize("kind, value, unit, expected", [
@@ -31,9 +43,32 @@ G_L = {"unit": "g/L", "system": UCUM, "code": "g/L"}
     ("NM", "≥100", "", {"valueQuantity": {"value": Decimal(100), "comparator": ">="}}),
     ("NM", "阴性", "g/L", {"valueString": "阴性"}),
     ("NM", "1,000", "", {"valueString": "1,000"}),
-    ("NM", "1e5", "", {"valueString": "1e5"}),
+    ("NM", "５．６０", "g/L", {"valueQuantity": {"value": Decimal("5.60"), **G_L}}),
+    ("NM", "＜０.５", "", {"valueQuantity": {"value": Decimal("0.5"), "comparator": "<"}}),
+    ("NM", "−3", "", {"valueQuantity": {"value": Decimal(-3)}}),
+    ("NM", "1,234.5", "", {"valueQuantity": {**_original("1,234.5"), "value": Decimal("1234.5")}}),
+    ("NM", "1.2E3", "", {"valueQuantity": {**_original("1.2E3"), "value": Decimal(1200)}}),
+    ("NM", "1e-5", "", {"valueQuantity": {**_original("1e-5"), "value": Decimal("0.00001")}}),
+    ("NM", "10^3", "", {"valueQuantity": {**_original("10^3"), "value": Decimal(1000)}}),
+    ("NM", ">2.5×10^5", "", {"valueQuantity": {**_original(">2.5×10^5"), "value": Decimal(250000),
+                                                "comparator": ">"}}),
+    ("NM", "小于0.5", "", {"valueQuantity": {**_original("小于0.5"), "value": Decimal("0.5"), "comparator": "<"}}),
+    ("NM", "1000以上", "", {"valueQuantity": {**_original("1000以上"), "value": Decimal(1000), "comparator": ">="}}),
+    ("NM", "1,5", "", {"valueString": "1,5"}),
+    ("NM", "10-20", "", {"valueString": "10-20"}),
+    ("NM", "+++", "", {"valueString": "+++"}),
+    ("NM", "1:128", "", {"valueString": "1:128"}),
+    ("NM", "1.2E999", "", {"valueString": "1.2E999"}),
     ("NM", "NaN", "", {"valueString": "NaN"}),
     ("ST", "7.48", "g/L", {"valueString": "7.48"}),
+    ("ST", "阴性", "", {"valueString": "阴性"}),
+    ("ST", "阳性(+)", "", {"valueString": "阳性(+)"}),
+    ("ST", "+++", "", {"valueString": "+++"}),
+    ("ST", "1:128", "", {"valueString": "1:128"}),
+    ("ST", "10-20", "/HP", {"valueString": "10-20"}),
+    ("ST", "5~", "", {"valueString": "5"}),
+    ("FT", "一\\.sp2\\二\\H\\三\\N\\\\.in+4\\四", "", {"valueString": "一\n\n二三四"}),
+    ("TX", "一~~二", "", {"valueString": "一\n二"}),
     ("ST", "a\\F\\b^c", "", {"valueString": "a|b^c"}),
     ("TX", "一~二~三", "", {"valueString": "一\n二\n三"}),
     ("FT", "1\\.br\\2", "", {"valueString": "1\n2"}),
@@ -48,6 +83,10 @@ G_L = {"unit": "g/L", "system": UCUM, "code": "g/L"}
                                                                    "display": "f"}], "text": "f"}}),
     ("IS", "P", "", {"valueCodeableConcept": {"coding": [{"system": "urn:huren:h1:table:OBX-5", "code": "P"}],
                                               "text": "P"}}),
+    ("ID", "P", "", {"valueCodeableConcept": {"coding": [{"system": "urn:huren:h1:table:OBX-5", "code": "P"}],
+                                              "text": "P"}}),
+    ("CE", "阴性", "", {"valueCodeableConcept": {"coding": [{"system": "urn:huren:h1:table:OBX-5", "code": "阴性"}],
+                                                "text": "阴性"}}),
     ("DT", "20240102", "", {"valueDateTime": "2024-01-02"}),
     ("TS", "202401020304", "", {"valueDateTime": "2024-01-02T03:04:00+08:00"}),
     ("DTM", "2024", "", {"valueDateTime": "2024"}),
@@ -62,6 +101,28 @@ G_L = {"unit": "g/L", "system": UCUM, "code": "g/L"}
     ("NR", "^5", "", {"valueRange": {"high": {"value": Decimal(5)}}}),
     ("NR", "a^5", "", {"valueString": "a^5"}),
     ("VR", "1^5", "", {"valueString": "1-5"}),
+    ("VR", "5", "", {"valueString": "5"}),
+    ("SN", "＜^０.５", "", {"valueQuantity": {"value": Decimal("0.5"), "comparator": "<"}}),
+    ("SN", "<5", "", {"valueQuantity": {"value": Decimal(5), "comparator": "<"}}),
+    ("SN", "10^3", "", {"valueString": "10^3"}),
+    ("SN", ">^1^:^128", "", {"valueRatio": {
+        "extension": [{"url": "http://hl7.org/fhir/StructureDefinition/originalText", "valueString": "> 1 : 128"}],
+        "numerator": {"value": Decimal(1), "comparator": ">"}, "denominator": {"value": Decimal(128)}}}),
+    ("SI", "3", "", {"valueInteger": 3}),
+    ("SI", "3", "g/L", {"valueQuantity": {"value": Decimal(3), **G_L}}),
+    ("SI", "三", "", {"valueString": "三"}),
+    ("CQ", "1.50^g/L", "", {"valueQuantity": {"value": Decimal("1.50"), **G_L}}),
+    ("CQ", "1.50", "g/L", {"valueQuantity": {"value": Decimal("1.50"), **G_L}}),
+    ("MO", "12.50^CNY", "", {"valueQuantity": {"value": Decimal("12.50"), "unit": "CNY",
+                                               "system": "urn:iso:std:iso:4217", "code": "CNY"}}),
+    ("MO", "12.50^元", "", {"valueString": "12.50^元"}),
+    ("CP", "100&USD^UP", "", {"valueQuantity": {"value": Decimal(100), "unit": "USD",
+                                                "system": "urn:iso:std:iso:4217", "code": "USD"}}),
+    ("CP", "100&USD^UP^1^10", "", {"valueString": "100&USD^UP^1^10"}),
+    ("MA", "1^2~3^4", "", {"valueSampledData": {"origin": {"value": Decimal(0)}, "period": Decimal(0),
+                                                "dimensions": 2, "data": "1 2 3 4"}}),
+    ("MA", "1^2^3", "", {"valueSampledData": {"origin": {"value": Decimal(0)}, "period": Decimal(0),
+                                              "dimensions": 3, "data": "1 2 3"}}),
     ("SN", ">^100", "g/L", {"valueQuantity": {"value": Decimal(100), "comparator": ">", **G_L}}),
     ("SN", "=^5.0", "", {"valueQuantity": {"value": Decimal("5.0")}}),
     ("SN", "^182", "", {"valueQuantity": {"value": Decimal(182)}}),
@@ -79,8 +140,21 @@ G_L = {"unit": "g/L", "system": UCUM, "code": "g/L"}
                                                   "dimensions": 1, "data": "1 2.5 E 4"}}),
     ("NA", "1^2~3", "", {"valueSampledData": {"origin": {"value": Decimal(0)}, "period": Decimal(0),
                                               "dimensions": 2, "data": "1 2 3 E"}}),
-    ("CX", "123^^^A^MR", "", {"valueString": "123^^^A^MR"}),
-    ("EI", "E1^NS", "", {"valueString": "E1^NS"}),
+    ("CX", "123^^^A^MR", "", _words("123", "123^^^A^MR")),
+    ("CK", "123^4^M10", "", _words("123", "123^4^M10")),
+    ("EI", "E1^NS", "", _words("E1", "E1^NS")),
+    ("HD", "LIS^1.2.3^ISO", "", _words("LIS", "LIS^1.2.3^ISO")),
+    ("HD", "1.2.3", "", {"valueString": "1.2.3"}),
+    ("XPN", "王^小明", "", _words("王小明", "王^小明")),
+    ("PN", "Smith^John^^^Dr", "", _words("Dr John Smith", "Smith^John^^^Dr")),
+    ("XCN", "D1^李^四", "", _words("李四", "D1^李^四")),
+    ("CN", "D1", "", {"valueString": "D1"}),
+    ("XAD", "文三路1号^^杭州市^浙江省^310000^CHN^H^^西湖区", "", _words(
+        "浙江省杭州市西湖区文三路1号", "文三路1号^^杭州市^浙江省^310000^CHN^H^^西湖区")),
+    ("AD", "1 High St^^Town^ST^12345", "", _words("1 High St, Town, ST, 12345", "1 High St^^Town^ST^12345")),
+    ("XTN", "^PRN^PH^^86^571^88001234", "", _words("+86 571 88001234", "^PRN^PH^^86^571^88001234")),
+    ("TN", "057188001234", "", {"valueString": "057188001234"}),
+    ("XON", "市一医院^L", "", _words("市一医院", "市一医院^L")),
     ("", "7", "", {"valueString": "7"}),
     ("QQ", "什么^x", "", {"valueString": "什么^x"}),
     ("NM", "", "g/L", {"dataAbsentReason": {"coding": [
@@ -161,37 +235,92 @@ def test_flags_go_through_the_manifests_table() -> None:
         {"coding": [{"system": "urn:huren:h1:table:OBX-8", "code": "怪"}], "text": "怪"}]
 
 
-def test_documents_stand_once_in_the_report() -> None:
-    """A PDF goes to presentedForm; the Observation says what it was, without its bytes."""
-    conversion = convert("OBX|1|ED|PDF^报告||LIS^Application^PDF^Base64^JVBE\\.br\\Rg==||||||F")
-    [report] = resources(conversion, "DiagnosticReport")
-    assert report["presentedForm"] == [{"contentType": "application/pdf", "data": "JVBERg=="}]
-    [found] = resources(conversion, "Observation")
-    [extension] = found["extension"]
-    assert extension["valueAttachment"] == {"contentType": "application/pdf"}
-    assert found["dataAbsentReason"]["coding"][0]["code"] == "unsupported" and "component" not in found
+@pytest.mark.parametrize("kind, value, unit, habits, expected", [
+    ("ST", "1:128", "", {"st_titres": True}, {"valueRatio": {
+        **_original("1:128"), "numerator": {"value": Decimal(1)}, "denominator": {"value": Decimal(128)}}}),
+    ("ST", "１：１２８", "", {"st_titres": True}, {"valueRatio": {
+        **_original("１：１２８"), "numerator": {"value": Decimal(1)}, "denominator": {"value": Decimal(128)}}}),
+    ("NM", "1:40", "", {"st_titres": True}, {"valueRatio": {
+        **_original("1:40"), "numerator": {"value": Decimal(1)}, "denominator": {"value": Decimal(40)}}}),
+    ("ST", "<1:10", "", {"st_titres": True}, {"valueString": "<1:10"}),
+    ("ST", "1:0", "", {"st_titres": True}, {"valueString": "1:0"}),
+    ("ST", "10-20", "g/L", {"st_ranges": True}, {"valueRange": {
+        **_original("10-20"), "low": {"value": Decimal(10), **G_L}, "high": {"value": Decimal(20), **G_L}}}),
+    ("ST", "10~20", "g/L", {"st_ranges": True}, {"valueRange": {
+        **_original("10~20"), "low": {"value": Decimal(10), **G_L}, "high": {"value": Decimal(20), **G_L}}}),
+    ("ST", "10-20", "", {"st_ranges": True}, {"valueString": "10-20"}),
+    ("ST", "20-10", "g/L", {"st_ranges": True}, {"valueString": "20-10"}),
+    ("TX", "7.48", "g/L", {"st_numbers": True}, {"valueQuantity": {"value": Decimal("7.48"), **G_L}}),
+    ("NM", "1,5", "g/L", {"number_comma": "decimal"}, {"valueQuantity": {
+        **_original("1,5"), "value": Decimal("1.5"), **G_L}}),
+    ("NM", "1,000", "g/L", {"number_comma": "thousands"}, {"valueQuantity": {
+        **_original("1,000"), "value": Decimal(1000), **G_L}}),
+    ("CE", "1:128", "", {"st_titres": True}, {"valueCodeableConcept": {
+        "coding": [{"system": "urn:huren:h1:table:OBX-5", "code": "1:128"}], "text": "1:128"}})])
+def test_what_a_text_means_by_habit(kind: str, value: str, unit: str, habits: dict[str, Any],
+                                    expected: dict[str, Any]) -> None:
+    """Titres, ranges and commas are read where the manifest says so, and keep the text as it was sent."""
+    assert _value(kind, value, unit, habits=habits) == expected
 
 
-@pytest.mark.parametrize("sent, media, data", [
-    ("^TEXT^^A^abc", "text/plain", "YWJj"), ("^image^jpeg^Hex^FFD8", "image/jpeg", "/9g="),
-    ("^application/pdf^^Base64^JVBERg==", "application/pdf", "JVBERg=="), ("^AP^^Base64^AAAA",
-                                                                           "application/octet-stream", "AAAA")])
-def test_encodings_of_documents(sent: str, media: str, data: str) -> None:
-    """A, Hex and Base64 all become Base64, with a media type."""
-    [report] = resources(convert(f"OBX|1|ED|PDF||{sent}||||||F"), "DiagnosticReport")
-    assert report["presentedForm"] == [{"contentType": media, "data": data}]
+def test_a_result_in_words_is_coded_by_the_manifest() -> None:
+    """``"阴性" = "SCT|260385009|Negative"``: the standard's coding and the text as sent; others stay strings."""
+    tables = {"OBX-5": {"阴性": "SCT|260385009|Negative", "N": "http://example.org/r|neg", "未做": ""}}
+    negative = {"system": "http://snomed.info/sct", "code": "260385009", "display": "Negative"}
+    for kind in ("ST", "TX", "NM", ""):
+        assert _value(kind, "阴性", tables=tables) == {"valueCodeableConcept": {"coding": [negative], "text": "阴性"}}
+    assert _value("ST", "弱阳性", tables=tables) == {"valueString": "弱阳性"}
+    assert _value("CE", "N^阴性^L", tables=tables)["valueCodeableConcept"] == {"coding": [
+        {"system": "http://example.org/r", "code": "neg"},
+        {"system": "urn:huren:h1:table:OBX-5", "code": "N", "display": "阴性"}], "text": "阴性"}
+    assert _value("CE", "^阴性", tables=tables)["valueCodeableConcept"] == {"coding": [negative], "text": "阴性"}
+    for kind, sent in (("ST", "未做"), ("CE", "未做^x"), ("NM", "未做"), ("FT", "未做")):
+        assert _value(kind, sent, tables=tables)["dataAbsentReason"]["coding"][0]["code"] == "unknown"
+    assert "dataAbsentReason" in _value("NM", "9999", tables={"OBX-5": {"9999": ""}})
 
 
-@pytest.mark.parametrize("sent", ["^AP^PDF^Base64^JVB!", "^AP^PDF^Base64^JVBER", "^AP^PDF^Hex^XY"])
-def test_a_broken_document_is_refused(sent: str) -> None:
-    """Half a document is INVALID at OBX-5: nobody could open it."""
-    with pytest.raises(GatewayError) as refusal:
-        convert(f"OBX|1|ED|PDF||{sent}||||||F")
-    assert (refusal.value.category, refusal.value.where) == (Category.INVALID, "OBX-5")
+@pytest.mark.parametrize("sent, system, code, text", [
+    ("h", "v3-ObservationInterpretation", "H", "h"), ("SDD", "v3-ObservationInterpretation", "SDD", None),
+    ("SYN-R", "v3-ObservationInterpretation", "SYN-R", None), ("WR", "v3-ObservationInterpretation", "WR", None),
+    ("HU", "v3-ObservationInterpretation", "HU", None), ("UNE", "v3-ObservationInterpretation", "UNE", None),
+    ("QCF", "v2-0078", "QCF", None), ("TOX", "v2-0078", "TOX", None), ("AC", "v2-0078", "AC", None)])
+def test_flags_of_all_versions(sent: str, system: str, code: str, text: str | None) -> None:
+    """Table 0078 up to 2.8.2; what v3 has no active code for keeps its own table; case does not matter."""
+    [found] = observation(f"OBX|1|NM|WBC||5|||{sent}|||F")["interpretation"]
+    assert (found["coding"][0]["system"], found["coding"][0]["code"], found.get("text")) == (
+        f"http://terminology.hl7.org/CodeSystem/{system}", code, text)
 
 
-def test_pointers_are_attachments_by_url() -> None:
-    """RP with a URL; a path that is no URL stays text."""
-    [report] = resources(convert("OBX|1|RP|IMG||https://pacs.example/1^^image^jpeg||||||F"), "DiagnosticReport")
-    assert report["presentedForm"] == [{"contentType": "image/jpeg", "url": "https://pacs.example/1"}]
-    assert _value("RP", "\\\\server\\share") == {"valueString": "\\\\server\\share"}
+def test_flags_that_change_and_mark_come_together() -> None:
+    """High and significantly up are two interpretations; ``null`` is none."""
+    found = observation("OBX|1|NM|WBC||5|||H~U~null|||F")["interpretation"]
+    assert [one["coding"][0]["code"] for one in found] == ["H", "U"]
+
+
+def test_what_the_range_depends_on_is_kept() -> None:
+    """OBX-10 (table 0080) in the extension that the guide names, one for each repetition."""
+    found = observation("OBX|1|NM|WBC||5||1-2|H||A~S~怪|F")
+    assert [one["valueCodeableConcept"]["coding"][0] for one in found["extension"]] == [
+        {"system": "http://terminology.hl7.org/CodeSystem/v2-0080", "code": "A", "display": "An age-based population"},
+        {"system": "http://terminology.hl7.org/CodeSystem/v2-0080", "code": "S", "display": "A sex-based population"},
+        {"system": "urn:huren:h1:table:OBX-10", "code": "怪"}]
+    assert {one["url"] for one in found["extension"]} == {
+        "http://hl7.org/fhir/StructureDefinition/observation-nature-of-abnormal-test"}
+
+
+@given(st.sampled_from(["NM", "ST", "SN", "TX", "CE", "CWE", "IS", "DT", "TM", "DR", "NR", "NA", "MA", "MO", "CP", "CQ",
+                        "SI", "XPN", "XCN", "XAD", "XTN", "XON", "EI", "CX", "HD", "VR", "RP", "ED", "QQ", ""]),
+       st.text(st.sampled_from("0123456789.,+-<>≤：:~^& eE×阴性王()/\\=一T"), max_size=30))
+def test_no_value_is_lost_or_refused(kind: str, value: str) -> None:
+    """Whatever stands in OBX-5, the message is taken, and there is a value or a reason why there is none."""
+    changes: dict[str, Any] = {"habits": {"st_numbers": True, "st_titres": True, "st_ranges": True}}
+    try:
+        found = observation(f"OBX|1|{kind}|WBC^白细胞||{value}|g/L|||||F", **changes)
+    except GatewayError as refusal:
+        assert (kind, refusal.where) == ("ED", "OBX-5")
+        return
+    told = [key for key in found if key.startswith("value") or key in ("dataAbsentReason", "component")]
+    assert len(told) == 1
+    if value.strip("~^&\\ ") and kind in ("ST", "TX", "NM", "QQ", ""):
+        assert "dataAbsentReason" not in found
+    check.require_valid(found)

@@ -249,7 +249,7 @@ def parse(raw: bytes, charset: str | None = None) -> Message:
     """
     look = peek(raw)
     text, codec = charsets.decode(raw, manifest=charset, declared=look.character_set)
-    if CONTROLS.search(text):
+    if controls := CONTROLS.search(text) is not None:
         text = CONTROLS.sub(lambda m: m[0] if m[0] in "\x0b\x1c" else "", text)
     lines = text.replace("\r\n", "\r").replace("\n", "\r").split("\r")
     message: Message | None = None
@@ -259,6 +259,8 @@ def parse(raw: bytes, charset: str | None = None) -> Message:
         stripped = line.strip(_BLANK) if line[:1] in _BLANK or line[-1:] in _BLANK else line
         if not stripped:
             continue
+        if controls:  # framing at the ends of a line is gone; within, it is a character that FHIR forbids
+            line, stripped = CONTROLS.sub("", line), CONTROLS.sub("", stripped)
         if message is None:
             if stripped[:3].upper() != "MSH":
                 raise GatewayError(Category.MALFORMED, "something precedes MSH; start the message with MSH", "MSH")

@@ -67,9 +67,9 @@ def exact(text: str, commas: str = "") -> Number | None:
     if _PLAIN.fullmatch(text):
         return Number(Decimal(text))
     if match := _EXPONENT.fullmatch(text):
-        return Number(Decimal(f"{match[1]}E{match[2]}"), spelled=True)
+        return Number(_scaled(match[1], match[2]), spelled=True)
     if match := _POWER.fullmatch(text):
-        return Number(Decimal(f"{match[1] or 1}E{match[2]}"), spelled=True)
+        return Number(_scaled(match[1] or "1", match[2]), spelled=True)
     if "," not in text:
         return None
     if commas == "decimal" and _DECIMAL_COMMA.fullmatch(text):
@@ -77,6 +77,11 @@ def exact(text: str, commas: str = "") -> Number | None:
     if (match := _THOUSANDS.fullmatch(text)) and (commas == "thousands" or commas != "decimal" and _surely(match)):
         return Number(Decimal(text.replace(",", "")), spelled=True)
     return None
+
+
+def _scaled(mantissa: str, exponent: str) -> Decimal:
+    """Exact, and written without exponent: the text beside it says how precise it is."""
+    return Decimal(format(Decimal(f"{mantissa}E{exponent}"), "f"))
 
 
 def _surely(match: re.Match[str]) -> bool:

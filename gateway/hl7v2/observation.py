@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder, Reference
-from gateway.hl7v2.datatypes import entity_identifier
+from gateway.hl7v2.datatypes import decimal, entity_identifier
 from gateway.hl7v2.enclosures import attachment
 from gateway.hl7v2.memory import fresh
 from gateway.hl7v2.message import Segment
@@ -20,6 +20,7 @@ from gateway.source import Resource
 from gateway.terminology import BASE
 
 _SUB_ID = "http://hl7.org/fhir/StructureDefinition/observation-v2-subid"
+_NATURE_OF_TEST = "http://hl7.org/fhir/StructureDefinition/observation-nature-of-abnormal-test"
 _ANALYSIS_TIME = "http://hl7.org/fhir/StructureDefinition/observation-analysis-date-time"
 _ALTERNATE_CODES = "http://hl7.org/fhir/StructureDefinition/alternate-codes"
 _FLAG = f"{BASE}/CodeSystem/recognition-flag"
@@ -170,13 +171,43 @@ def _put_value(made: Resource, obx: Segment, sent_status: str, values: list[Valu
 def _extensions(obx: Segment, sub_id: str, values: list[Value], builder: Builder) -> list[dict[str, Any]]:
     extension: list[dict[str, Any]] = []
     if sub_id:
-        extension.append({"url": _SUB_ID, "extension": [{"url": "original-sub-identifier", "valueString": sub_id}]})
+        extension.append({"url": _SUB_ID, "extension": _sub_identifier(obx, sub_id)})
+    if obx.size > 10 and obx.raw_field(10):
+        extension += _nature_of_test(obx, builder)
     if obx.size > 19 and (analysed := builder.date_time(obx, 19)):
         extension.append({"url": _ANALYSIS_TIME, "valueDateTime": analysed})
     for value in values:
         if value.name == "valueAttachment":
             extension.append({"url": VALUE_ATTACHMENT, "valueAttachment": value.content})
     return extension
+
+
+def _sub_identifier(obx: Segment, sub_id: str) -> list[dict[str, Any]]:
+    """OBX-4: its text, and what OG tells of it as of 2.8.2 (guide: OG[Extension-Subidentifier])."""
+    made: list[dict[str, Any]] = [{"url": "original-sub-identifier", "valueString": sub_id}]
+    part = obx.first(4)
+    if len(part) > 1:
+        if original := part.get(1):
+            made[0]["valueString"] = original
+        else:
+            made.clear()
+        made += [{"url": name, "valueDecimal": number} for name, at in (("group", 2), ("sequence", 3))
+                 if (number := decimal(part.get(at))) is not None]
+        if identifier := part.get(4):
+            made.append({"url": "identifier", "valueString": identifier})
+    return made or [{"url": "original-sub-identifier", "valueString": sub_id}]
+
+
+def _nature_of_test(obx: Segment, builder: Builder) -> list[dict[str, Any]]:
+    """OBX-10, what the range depends on."""
+    made = []
+    for part in obx.repetitions(10):
+        sent = part.get(1)
+        if display := tables.NATURE_OF_TEST.get(code := builder.source.table("OBX-10", sent).upper()):
+            made.append({"coding": [{"system": f"{tables.V2}0080", "code": code, "display": display}]})
+        elif sent:
+            made.append({"coding": [{"system": builder.source.system("table:OBX-10"), "code": sent}]})
+    return [{"url": _NATURE_OF_TEST, "valueCodeableConcept": concept} for concept in made]
 
 
 def _attached(values: list[Value], obx: Segment, title: str, own_id: str, report: Report | None, subject: Subject,

@@ -69,7 +69,7 @@ def values_of(obx: Segment, units: dict[str, str], source: Source, lines: list[S
             return []
         return [Value("valueQuantity", quantity(number, units))]  # what nearly all results are
     kind = obx.get(2).upper()
-    if kind in ("TX", "FT"):
+    if lines or kind in ("TX", "FT"):
         return _text(obx, kind, units, source, lines or [obx])
     parts = obx.repetitions(5)
     if not parts:
