@@ -1,7 +1,7 @@
 """A hospital that nobody has met yet, as its engine exports it: sixty messages in GB 18030 with habits of its own.
 
-Fictional throughout: Tiantai's laboratory writes v2.4 without MSH-18, types numbers as ST, puts a local number before the
-unit, flags with arrows, reports with statuses of its own, and fills unknown times with zeros.
+Fictional throughout: Tiantai's laboratory writes v2.4 without MSH-18, types numbers as ST, puts a local number before
+the unit, flags with arrows, reports with statuses of its own, and fills unknown times with zeros.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ PANELS = (("9001", "血常规", "全血", CBC), ("9002", "肝功能", "血清", 
 SURNAMES, GIVEN = "王李张刘陈杨赵黄", ("秀英", "建军", "丽华", "国强", "海燕", "志明")
 
 
-def messages(count: int = 60, seed: int = 7, *, status: str = "已审核", flag_high: str = "↑", start: int = 0) -> list[bytes]:
+def messages(count: int = 60, seed: int = 7, *, status: str = "已审核", flag_high: str = "↑",
+             start: int = 0) -> list[bytes]:
     """So many messages; equal arguments give equal bytes."""
     chance = random.Random(seed)
     return [_message(start + n, chance, status, flag_high) for n in range(count)]
@@ -33,7 +34,8 @@ def _message(n: int, chance: random.Random, status: str, flag_high: str) -> byte
     born = "00000000" if n % 20 == 3 else f"{chance.randrange(1940, 2015)}{chance.randrange(1, 13):02}{n % 28 + 1:02}"
     lines = [
         f"MSH|^~\\&|天健LIS|{FACILITY}|HUREN|HRP|{day}{clock}||ORU^R01|TJ{n:06}|P|2.4",
-        f"PID|1||{8800000 + n}^^^TTYY^MR||{person}||{born}|{chance.choice('12')}|||天台县赤城街道{n}号||139{57600000 + n}",
+        f"PID|1||{8800000 + n}^^^TTYY^MR||{person}||{born}|{chance.choice('12')}|||天台县赤城街道{n}号||"
+        f"139{57600000 + n}",
         f"PV1|1|门诊|检验科^^^天台||||D{n % 5:03}^陈医生{'一二三四五'[n % 5]}",
         f"OBR|1|A{n // 2:06}|F{n:06}|{code}^{name}^L|||{day}{clock}|||||||{day}{clock}|{specimen}|"
         f"D{n % 5:03}^陈医生{'一二三四五'[n % 5]}||||||{day}{clock}||LAB|{status if n % 15 else '待定'}"]

@@ -21,6 +21,8 @@ from gateway.errors import GatewayError
 
 _LOW_DISK = 2 * 1024**3
 _SOME_DISK = 10 * 1024**3
+_PROFILED = 200  # of a hospital's messages, held against its profile
+_LOOKED_AT = 5000  # rows of the inbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def signs(settings: Settings) -> Iterator[Sign]:
     yield from _disk(settings)
     yield from _database(settings)
     yield from _adapters(settings)
+    yield from _drift(settings)
     for name in ("http", "mllp", "dimse"):
         yield _port(settings, name)
 
@@ -131,6 +134,31 @@ def _adapters(settings: Settings) -> Iterator[Sign]:
             open_ = [f for f in conformance.check(folder) if not f.exempt]
             if open_:
                 yield Sign("bad", "adapters", f"{folder.name}: {len(open_)} finding(s); `huren adapter check {folder}`")
+
+
+def _drift(settings: Settings) -> Iterator[Sign]:
+    """Whether what hospitals sent lately is like their profiles: the newest messages of each that has one."""
+    from gateway.adapter import hospital_folders, load
+    from gateway.commands.onboarding import arrived
+    from gateway.onboarding.drift import drift
+    from gateway.onboarding.profile import from_json, profile_of
+
+    try:
+        folders = [f for parent in settings.adapter_folders for f in hospital_folders(parent)
+                   if (f / "profile.json").exists()]
+        if not folders:
+            return
+        with opened(settings) as store:
+            for folder in folders:
+                now = profile_of(arrived(store, load(folder), 0, _PROFILED, look=_LOOKED_AT))
+                changes = [d for d in drift(from_json((folder / "profile.json").read_bytes()), now) if d.certain]
+                if changes:
+                    yield Sign("note", "drift", f"{folder.name}: {len(changes)} change(s) from its profile in the last "
+                               f"{now.messages} messages; `huren adapter drift {folder.name} --inbox` tells them")
+    except GatewayError as error:
+        if error.where == "profile.json":
+            yield Sign("note", "drift", error.message)
+        # whatever else is wrong with adapters or database is told above
 
 
 def _port(settings: Settings, name: str) -> Sign:

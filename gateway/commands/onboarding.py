@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -362,7 +362,7 @@ def drift(settings: Settings, name: str, messages: tuple[Path, ...], everything:
     """Tell how messages differ from the profile of the hospital NAME; exit status 1 when they do.
 
     What chance explains (a rare field that the samples did not hold) is counted, and told with --all. When a change is
-    known and right, `huren adapter profile NAME … --add` makes it part of the profile.
+    known and right, `huren adapter profile NAME …` makes the profile anew; with --add it learns rare things.
     """
     from gateway.onboarding import scaffold
     from gateway.onboarding.drift import drift as differences
@@ -403,35 +403,30 @@ def _profile(settings: Settings, folder: Path, messages: tuple[Path, ...], inbox
         if inbox:
             oldest = datetime.now(UTC) - timedelta(days=since)
             with opened(settings) as store:
-                for raw in arrived(store, adapter, int(oldest.timestamp() * 1e6), limit):
+                for raw, message in arrived(store, adapter, int(oldest.timestamp() * 1e6), limit):
                     tell(f"{profiler.profile.messages} messages")
-                    add_raw(profiler.add, raw, adapter)
+                    profiler.add(raw, message)
     if not profiler.profile.messages:
         raise GatewayError(Category.NOT_FOUND, f"there is no message of {adapter.name} that can be read"
                            + (f" in the last {since} days" if inbox else ""), "MESSAGES")
     return profiler.profile
 
 
-def add_raw(add: Callable[[bytes, hl7v2.Message], None], raw: bytes, adapter: Adapter) -> None:
-    """Count one message as sent; one that cannot be read tells nothing."""
-    try:
-        message = hl7v2.parse(raw, adapter.source.charset)
-    except GatewayError:
-        return
-    add(raw, message)
-
-
-def arrived(store: Store, adapter: Adapter, since: int, limit: int) -> Iterator[bytes]:
-    """What this hospital sent, newest first, from µs ``since`` on."""
-    before, left = None, limit
-    while left and (rows := store.inbox(limit=500, before=before)):
+def arrived(store: Store, adapter: Adapter, since: int, limit: int,
+            look: int = 1_000_000) -> Iterator[tuple[bytes, hl7v2.Message]]:
+    """What this hospital sent and can be read, newest first, from µs ``since`` on; ``look``: at so many rows at most."""
+    before = None
+    while limit and look > 0 and (rows := store.inbox(limit=500, before=before)):
+        look -= len(rows)
         for row in rows:
-            if row.received < since or not left:
+            if row.received < since or not limit:
                 return
-            if row.protocol == "hl7v2" and _is_of(adapter, row.institution, row.facility) \
-                    and (shown := store.inbox_show(row.id)) is not None:
-                left -= 1
-                yield shown.raw
+            if row.protocol != "hl7v2" or not _is_of(adapter, row.institution, row.facility) \
+                    or (shown := store.inbox_show(row.id)) is None:
+                continue
+            with suppress(GatewayError):
+                yield shown.raw, hl7v2.parse(shown.raw, adapter.source.charset)
+                limit -= 1
         before = rows[-1].id
 
 

@@ -3,6 +3,16 @@
 Nothing here runs when a message is converted: a candidate is a proposal, and only a row that a person has put into
 ``codes.csv`` maps a code.
 
+samples.py      a folder of samples as messages
+habits.py       how a hospital speaks, read off its messages                   pure
+manifest.py     the manifest that these habits suggest                         pure
+codes.py        its own codes: gathered, proposed, approved                    pure
+images.py       what sample DICOM objects say
+scaffold.py     the folder of a new hospital; its examples
+pseudonyms.py   messages with invented patients                                pure
+explain.py      why a message is refused, hl7apy's judgement, what to do
+profile.py      what a hospital's messages use                                 pure
+drift.py        what differs from a profile                                    pure
 menu.py         a menu as text, candidates as text                             pure
 suggest.py      suggest(): candidates of the catalogue for the rows of a menu          pure
 """

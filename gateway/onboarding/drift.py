@@ -70,7 +70,7 @@ def _places(name: str, known: TypeProfile, now: TypeProfile, level: float) -> It
             continue
         yield from _changed(kind, where, *counts, level, _FIELD_CHANGE)
         if kind == "field" and before.most == 1 < after.most:
-            yield _new("repetition", where, (0, before.messages), (1, after.messages), level,
+            yield _new("repetition", where, (0, before.messages), (after.repeated, after.messages), level,
                        f"never repeated before, now up to {after.most} times")
 
 

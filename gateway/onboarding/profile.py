@@ -45,6 +45,7 @@ class Presence:
     messages: int = 0  # in how many messages at least once
     times: int = 0  # how often in all
     most: int = 0  # a segment's in one message, a field's repetitions
+    repeated: int = 0  # in how many messages more than once (a segment), with more than one repetition (a field)
 
 
 @dataclass(slots=True)
@@ -115,6 +116,7 @@ class Profiler:
             presence.messages += 1
             presence.times += times
             presence.most = max(presence.most, most)
+            presence.repeated += most > 1
         self._values(raw, message)
         self._codes(message)
 
@@ -235,6 +237,7 @@ def merged(one: Profile, other: Profile) -> Profile:
                 known.messages += presence.messages
                 known.times += presence.times
                 known.most = max(known.most, presence.most)
+                known.repeated += presence.repeated
         for place, counter in profile.values.items():
             made.values.setdefault(place, Counter()).update(counter)
         for place, codes in profile.codes.items():
@@ -253,8 +256,8 @@ def to_json(profile: Profile) -> bytes:
     """``profile.json``: sorted, one line for each place, so that a difference reads well."""
     body = {
         "format": _FORMAT, "messages": profile.messages,
-        "types": {name: {"messages": t.messages, "places": {place: [p.messages, p.times, p.most]
-                                                            for place, p in sorted(t.places.items(), key=_in_order)}}
+        "types": {name: {"messages": t.messages,
+                         "places": {place: _numbers(p) for place, p in sorted(t.places.items(), key=_in_order)}}
                   for name, t in sorted(profile.types.items())},
         "values": {place: {"messages": profile.having[place], "values": dict(sorted(counter.items()))}
                    for place, counter in sorted(profile.values.items(), key=_in_order)},
@@ -263,6 +266,10 @@ def to_json(profile: Profile) -> bytes:
                           for code, c in sorted(codes.items())}
                   for place, codes in sorted(profile.codes.items())}}
     return orjson.dumps(body, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def _numbers(presence: Presence) -> list[int]:
+    return [presence.messages, presence.times, presence.most, presence.repeated]
 
 
 def from_json(data: bytes) -> Profile:

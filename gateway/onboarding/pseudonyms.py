@@ -84,7 +84,7 @@ class Pseudonyms:
     def _identity_card(self, card: str) -> str:
         serial = self._hash("card", card) % 500 * 2 + int(card[16]) % 2  # odd: male
         body = f"330100{self.date(card[6:14])}{serial:03}"
-        return body + str(ric.calc_check_digit(body))
+        return body + str(ric.calc_check_digit(body + "0"))
 
     def name(self, text: str, whole: bool) -> str:
         """An invented name or, where not ``whole``, a part of one; Chinese by Chinese."""

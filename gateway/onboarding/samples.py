@@ -1,4 +1,4 @@
-"""A folder of sample messages as a hospital hands it over: files of one message, of many, batches, images, and others."""
+"""A folder of sample messages as a hospital hands it over: files of one message or many, batches, images."""
 
 from __future__ import annotations
 
