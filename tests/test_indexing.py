@@ -305,3 +305,17 @@ def test_changes_lead_from_one_version_to_the_next() -> None:
         assert set(delete.get(table.name, ())) <= old
     assert index_schema.changes(after, after) == ({}, {})
     assert index_schema.changes(before, {}) == (before, {})
+
+
+def test_what_was_read_before_is_not_read_again_as_something_else() -> None:
+    """A shared element is remembered as it was read: whoever changes the resource later changes no other's rows."""
+    first = {"resourceType": "Observation", "id": "a", "subject": {"reference": "Patient/p1"},
+             "category": [{"coding": [{"system": "urn:s", "code": "laboratory"}]}]}
+    again = {**first, "subject": {"reference": "Patient/p1"}, "category": [{"coding": [{"system": "urn:s",
+                                                                                       "code": "laboratory"}]}]}
+    expected = extract(first)
+    first["subject"]["reference"] = "Device/d1"  # type: ignore[index]
+    first["category"][0]["coding"][0]["code"] = "imaging"  # type: ignore[index]
+    other = extract(first)
+    assert extract(again) == expected
+    assert other != expected and extract(first) == other

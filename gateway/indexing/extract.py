@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -18,6 +19,9 @@ _Read = Callable[[Any, Rows], bool]  # takes one value of the element; whether i
 _LONGEST = 200
 #: Entries of a coding cache; a type with more different codings starts it anew.
 _CACHED = 20000
+#: Elements that the resources of one message share. Their parameters are tokens and references: equal values give equal
+#: rows, which of numbers is not so (1.5 and 1.50 are other ranges).
+_REPEATED = frozenset(("meta", "category", "subject", "encounter", "performer", "specimen", "basedOn", "requester"))
 #: What reading an element of another shape than FHIR's raises.
 _WRONG_SHAPE = (TypeError, AttributeError, ValueError, ArithmeticError)
 
@@ -34,12 +38,8 @@ def extract(resource: dict[str, Any]) -> Rows:
     present = 0
     compiled = _compiled(kind)
     for element, value in resource.items():
-        for bit, read in compiled.get(element, ()):
-            try:
-                if read(value, rows):
-                    present |= bit
-            except _WRONG_SHAPE:
-                continue
+        if (read_all := compiled.get(element)) is not None:
+            present |= read_all(value, rows)
     if kind == "Patient":
         present |= _deceased(resource, rows)
     elif kind in KINDS and owner(resource):
@@ -111,8 +111,8 @@ def _deceased(resource: dict[str, Any], rows: Rows) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _compiled(resource_type: str) -> dict[str, list[tuple[int, _Read]]]:
-    """For each top-level element, what to do with its value."""
+def _compiled(resource_type: str) -> dict[str, Callable[[Any, Rows], int]]:
+    """For each top-level element, what takes its value and returns the bits of the parameters that it has."""
     found: dict[str, list[tuple[int, _Read]]] = {}
     bits = present_bits(resource_type)
     for name, p in parameters_of(resource_type).items():
@@ -120,7 +120,41 @@ def _compiled(resource_type: str) -> dict[str, list[tuple[int, _Read]]]:
             element, *rest = path.split(".")
             read = _narrowed(p) if p.same_as else _reader(resource_type, p)
             found.setdefault(element, []).append((bits[name], _walk(rest, read)))
-    return found
+    return {element: _repeated(_together(readers)) if element in _REPEATED else _together(readers)
+            for element, readers in found.items()}
+
+
+def _together(readers: list[tuple[int, _Read]]) -> Callable[[Any, Rows], int]:
+    """Every parameter of an element."""
+    def read(value: Any, rows: Rows) -> int:
+        present = 0
+        for bit, one in readers:
+            try:
+                if one(value, rows):
+                    present |= bit
+            except _WRONG_SHAPE:
+                continue
+        return present
+    return read
+
+
+def _repeated(read: Callable[[Any, Rows], int]) -> Callable[[Any, Rows], int]:
+    """Reads a value once while it comes again and again, as a report's subject does in each of its Observations."""
+    last: tuple[Any, int, list[tuple[str, list[tuple[Any, ...]]]]] = (None, 0, [])
+
+    def again(value: Any, rows: Rows) -> int:
+        nonlocal last
+        known, present, found = last  # one tuple: other threads put theirs in its place
+        if value != known:
+            fresh: Rows = {table: [] for table in rows}
+            present = read(value, fresh)
+            found = [(table, some) for table, some in fresh.items() if some]
+            # a copy of its own: whoever changes the resource later must not change what was read
+            last = pickle.loads(pickle.dumps(value, -1)), present, found
+        for table, some in found:
+            rows[table] += some
+        return present
+    return again
 
 
 def _walk(path: list[str], read: _Read) -> _Read:

@@ -47,8 +47,9 @@ def prepare(put: Put, codec: Codec) -> Prepared:
     kind = resource["resourceType"]
     content = tail(resource)
     number, body = codec.compress(kind, content)
-    owner, today = indexing.owner(resource), datetime.now(indexing.zone()).date()
-    keyed = frozenset(map(persons.digest, person_keys(resource, today))) if kind == "Patient" else None
+    owner, keyed = indexing.owner(resource), None
+    if kind == "Patient":
+        keyed = frozenset(map(persons.digest, person_keys(resource, datetime.now(indexing.zone()).date())))
     return Prepared(types.key(kind, resource["id"]), content, number, body, types.pack(owner) if owner else b"",
                     keyed, indexing.extract(resource))
 
