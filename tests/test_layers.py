@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "search": {"errors", "source", "caller", "indexing", "fhir", "store", "terminology", "config"},
     "adapter": {"errors", "source", "terminology", "hl7v2", "imaging"},
     "conformance": {"errors", "source", "terminology", "hl7v2", "imaging", "adapter", "fhir"},
-    "onboarding": {"errors", "source", "terminology", "hl7v2", "imaging", "adapter", "conformance", "fhir"},
+    "onboarding": {"errors", "source", "terminology", "identity", "hl7v2", "imaging", "adapter", "conformance"},
     "ordering": {"errors", "source", "config", "caller", "hl7v2", "adapter", "fhir", "store", "search", "recognition"},
     "pipeline": {"errors", "source", "config", "caller", "hl7v2", "imaging", "adapter", "fhir", "store", "recognition",
                  "ordering", "amending"},
