@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gateway.errors import Category, GatewayError
@@ -58,6 +59,15 @@ class Builder:
         if reference not in self._seen:
             self._seen.add(reference)
             self.conversion.changes.append(Change(resource, as_of, on_older))
+        return {"reference": reference}
+
+    def add_onto(self, resource: Resource, as_of: int | None,
+                 onto: Callable[[Resource, Resource, bool], Resource]) -> Reference:
+        """As ``add``, for a resource that is made on top of what is stored of it (`Change.onto`)."""
+        reference = f"{resource['resourceType']}/{resource['id']}"
+        if reference not in self._seen:
+            self._seen.add(reference)
+            self.conversion.changes.append(Change(resource, as_of, onto=onto))
         return {"reference": reference}
 
     def hospital(self) -> Reference:

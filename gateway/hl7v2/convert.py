@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.errors import Category, GatewayError
+from gateway.hl7v2 import adt_tables
+from gateway.hl7v2.adt import convert_adt
 from gateway.hl7v2.charges import convert_charges
 from gateway.hl7v2.header import Header
+from gateway.hl7v2.mdm import convert_documents
 from gateway.hl7v2.message import Message
 from gateway.hl7v2.orders import convert_orders
 from gateway.hl7v2.oru import convert_oru
@@ -16,12 +19,14 @@ from gateway.source import Conversion, Source
 #: W01 waveforms: all of the shape of ORU^R01.
 _CONVERTERS: dict[tuple[str, str], Callable[[Message, Source], Conversion]] = {
     **{("ORU", event): convert_oru for event in ("R01", "R30", "R31", "R32", "R40", "W01")},
+    **{("ADT", event): convert_adt for event in sorted(adt_tables.EVENTS)},
     **{("OUL", event): convert_oru for event in ("R21", "R22", "R23", "R24")},
     ("ORM", "O01"): convert_orders, ("OML", "O21"): convert_orders, ("OMI", "O23"): convert_orders,
     ("OMG", "O19"): convert_orders, ("DFT", "P03"): convert_charges,
+    **{("MDM", f"T{number:02}"): convert_documents for number in range(1, 12)},
 }
 #: Versions 2.1 and 2.2 send the message code alone.
-_FIRST_EVENTS = {"ORU": "R01", "ORM": "O01"}
+_FIRST_EVENTS = {"ORU": "R01", "ORM": "O01", "ADT": "A08"}  # of ADT, EVN-1 says it
 #: Of orders and charges: what recognition wants to know.
 ORDER_MESSAGES = frozenset(("ORM", "OML", "OMI", "OMG", "DFT"))
 
@@ -44,7 +49,7 @@ def _converter(header: Header) -> Callable[[Message, Source], Conversion]:
         event = structure.partition("_")[2] or _FIRST_EVENTS.get(code, "")
     if converter := _CONVERTERS.get((code, event)):
         return converter
-    taken = ", ".join(sorted({f"{c}^{e}" if c != "ORU" else c for c, e in _CONVERTERS}))
+    taken = ", ".join(sorted({f"{c}^{e}" if c not in ("ORU", "ADT") else c for c, e in _CONVERTERS}))
     if code in {c for c, _ in _CONVERTERS}:
         events = ", ".join(sorted(e for c, e in _CONVERTERS if c == code))
         raise GatewayError(Category.UNSUPPORTED, f"{code} is taken for the events {events} only", "MSH-9",

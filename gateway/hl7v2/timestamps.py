@@ -112,3 +112,8 @@ def is_exact(text: str, zone: str) -> bool:
     """Whether the text is a possible time to the minute at least."""
     moment = _moment(text, zone) if text else None
     return moment is not None and moment.exact
+
+
+def instant_of(us: int) -> str:
+    """Microseconds since the epoch as FHIR instant in UTC; such texts compare as their times do."""
+    return (_EPOCH + timedelta(microseconds=us)).isoformat(timespec="microseconds").replace("+00:00", "Z")
