@@ -146,7 +146,7 @@ def _drift(settings: Settings) -> Iterator[Sign]:
     try:
         folders = [f for parent in settings.adapter_folders for f in hospital_folders(parent)
                    if (f / "profile.json").exists()]
-        if not folders:
+        if not folders or not settings.database_url and not (settings.data / "huren.sqlite").exists():
             return
         with opened(settings) as store:
             for folder in folders:

@@ -414,7 +414,7 @@ def _profile(settings: Settings, folder: Path, messages: tuple[Path, ...], inbox
 
 def arrived(store: Store, adapter: Adapter, since: int, limit: int,
             look: int = 1_000_000) -> Iterator[tuple[bytes, hl7v2.Message]]:
-    """What this hospital sent and can be read, newest first, from µs ``since`` on; ``look``: at so many rows at most."""
+    """What this hospital sent and can be read, newest first, from µs ``since`` on; ``look``: at so many rows."""
     before = None
     while limit and look > 0 and (rows := store.inbox(limit=500, before=before)):
         look -= len(rows)

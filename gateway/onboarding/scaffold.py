@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -71,10 +72,20 @@ def onboard(folder: Path, samples: Samples, hospital: Hospital,
     progress("reading how the messages are written")
     habits, messages = read_habits([s.raw for s in samples.messages if _of(s.raw, hospital.facilities)])
     images = read_images(samples.images)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "examples").mkdir(exist_ok=True)
     done = Onboarded([], habits, images)
-    _write(done, folder / "manifest.toml", manifest_text(hospital, habits, images))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _fill(done, folder, messages, hospital, progress)
+    except BaseException:  # half a hospital would stand in the way of the next attempt
+        shutil.rmtree(folder)
+        raise
+    return done
+
+
+def _fill(done: Onboarded, folder: Path, messages: list[tuple[bytes, Message]], hospital: Hospital,
+          progress: Callable[[str], None]) -> None:
+    (folder / "examples").mkdir()
+    _write(done, folder / "manifest.toml", manifest_text(hospital, done.habits, done.images))
     _write(done, folder / "codes.csv", codes.codes_csv([]))
     progress("looking for candidates of the catalogue")
     _codes(done, folder, [message for _, message in messages])
@@ -82,7 +93,6 @@ def onboard(folder: Path, samples: Samples, hospital: Hospital,
     keep_profile(done.files, folder, profile.profile_of(messages))
     progress("converting every message")
     _convert(done, load(folder), messages)
-    return done
 
 
 def _of(raw: bytes, facilities: tuple[str, ...]) -> bool:
