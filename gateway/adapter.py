@@ -43,6 +43,7 @@ _MANIFEST: dict[str, dict[str, tuple[str, bool]]] = {
               "st_numbers": ("bool", False), "unit_component": ("int", False), "orders_share_number": ("bool", False),
               "st_titres": ("bool", False), "st_ranges": ("bool", False), "number_comma": ("string", False),
               "critical_limits": ("bool", False), "accession_field": ("string", False),
+              "omitted_results": ("string", False), "organism_codes": ("strings", False),
               "identifier_systems": ("table", False), "tables": ("tables", False),
               "certificates": ("strings", False), "sequence_numbers": ("bool", False),
               "batch_acknowledgement": ("string", False)},
@@ -59,7 +60,8 @@ REMINDERS = ("none", "ack", "response")
 #: What answers a batch in one block: a block for each message, a batch of all answers, or of those that refuse.
 BATCH_ACKNOWLEDGEMENTS = ("each", "batch", "errors")
 _HABITS = ("st_numbers", "st_titres", "st_ranges", "number_comma", "critical_limits", "accession_field",
-           "unit_component", "orders_share_number")
+           "unit_component", "orders_share_number", "omitted_results", "organism_codes")
+_OMITTED = ("stay", "deleted")  # what a result that a later message of its report leaves out becomes
 NUMBER_COMMAS = ("decimal", "thousands")
 _ACCESSION_FIELDS = re.compile(r"none|OBR-\d{1,2}\Z")
 #: A value of [hl7v2.tables."OBX-5"]: SYSTEM|CODE or SYSTEM|CODE|DISPLAY, or empty for "says nothing".
@@ -339,6 +341,8 @@ def _check_values(path: Path, v2: Mapping[str, Any]) -> None:
     """The habits of OBX-5 and of the accession number."""
     if v2.get("number_comma", NUMBER_COMMAS[0]) not in NUMBER_COMMAS:
         raise _bad(path, f"[hl7v2] number_comma must be one of {', '.join(NUMBER_COMMAS)}")
+    if v2.get("omitted_results", "stay") not in _OMITTED:
+        raise _bad(path, f"[hl7v2] omitted_results must be one of {', '.join(_OMITTED)}")
     if not _ACCESSION_FIELDS.match(v2.get("accession_field", "none")):
         raise _bad(path, "[hl7v2] accession_field must be a field of OBR such as OBR-18, or none")
     for coded in v2.get("tables", {}).get("OBX-5", {}).values():

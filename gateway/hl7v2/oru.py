@@ -11,6 +11,7 @@ from gateway.hl7v2.builder import Builder
 from gateway.hl7v2.grouping import PatientResults, grouped
 from gateway.hl7v2.message import Message
 from gateway.hl7v2.observation import Report, add_observation
+from gateway.hl7v2.parents import add_relations
 from gateway.hl7v2.people import encounter_from, hospital, patient_from
 from gateway.hl7v2.provenance import add_provenance
 from gateway.hl7v2.report import add_report, add_specimen_observations
@@ -32,8 +33,7 @@ def convert_oru(message: Message, source: Source) -> Conversion:
         subject = Subject(patient, key, encounter, group.notes)
         for result in group.results:
             add_observation(result, None, subject, builder)
-        for order in group.orders:
-            add_report(order, subject, builder)
+        add_relations([add_report(order, subject, builder) for order in group.orders], builder)
         if group.specimens:
             _add_specimens(group, subject, builder)
     add_provenance(builder)

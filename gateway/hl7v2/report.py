@@ -11,14 +11,15 @@ from typing import Any
 
 from gateway.hl7v2 import tables, timestamps
 from gateway.hl7v2.builder import Builder, Reference
-from gateway.hl7v2.datatypes import entity_system
 from gateway.hl7v2.imaging_report import accession, is_of_images, studies_of
 from gateway.hl7v2.message import Segment
 from gateway.hl7v2.narrative import joined, tell
 from gateway.hl7v2.observation import Report, add_observation
 from gateway.hl7v2.order_details import laterality
+from gateway.hl7v2.parents import Told, report_key
 from gateway.hl7v2.participation import people_in
 from gateway.hl7v2.people import named_person
+from gateway.hl7v2.report_states import add_report_resource, status_of
 from gateway.hl7v2.request import (
     Numbers,
     Order,
@@ -41,17 +42,14 @@ _REPORT_NOTE = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Diagnostic
 _COPY = 10**16
 
 
-def add_report(order: Order, subject: Subject, builder: Builder) -> None:
-    """The resources of one OBR, in dependency order."""
-    obr, source = order.obr, builder.source
+def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
+    """The resources of one OBR, in dependency order, and what relations to others need of them."""
+    obr = order.obr
     concept, known = builder.concept(obr, 4, "order")
     code = known.code
     numbers = numbers_of(order)
     require_number(numbers, obr, "report", "OBR-3")
-    number = numbers.filler or numbers.placer
-    assert number is not None
-    key = f"{entity_system(number, 'filler' if numbers.filler else 'placer', source)}|{number.get(1)}|{code}"
-    key = builder.distinct(key)  # the same number and code may come again in one message
+    key = builder.distinct(report_key(numbers, code, obr, builder))  # both may come again in one message
     as_of = _as_of(obr, builder)
     _, status = builder.state(obr, 25, tables.REPORT_STATUS)
     request = _add_request(order, subject, builder, concept, code, numbers, status, as_of)
@@ -81,7 +79,7 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
     if of_images and (other := accession(order, builder)) and other not in made["identifier"]:
         made["identifier"].append(other)
     made["basedOn"] = [request]
-    made["status"] = status
+    made["status"] = status_of(status, (result.obx for result in told), builder)
     if section:
         made["category"] = [section]
     made["code"] = concept
@@ -100,7 +98,8 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> None:
             made[name] = references
     if of_images and not studies:
         builder.conversion.unjoined.append(made["id"])
-    builder.add(made, as_of, "refuse")
+    add_report_resource(made, results, as_of, builder)
+    return Told(order, numbers, code, made, request, [result.obx for result in told], results)
 
 
 def _as_of(obr: Segment, builder: Builder) -> int | None:

@@ -1,0 +1,221 @@
+"""What an OBR names as its parent (v2.8.2 7.4.1.26, 29, 50, 52, 54): the order, and the result that it follows from.
+
+Ids need no look-up: the parent's report is its filler number (OBR-29.2) and service code (OBR-50), the result in it
+OBX-3 and OBX-4 (OBR-26.1, 26.2). Where the message carries the parent, that is asked first, and less is enough.
+
+- Susceptibilities of an isolate and the like: ``derivedFrom`` the parent result, which ``hasMember`` them when this
+  message carries it. A reflex test (OBR-11 G) is only triggered by it: R5's triggeredBy.
+- The order: ServiceRequest.basedOn, and DiagnosticReport.basedOn, so that who asks for the answer to an order gets all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.hl7v2.builder import Builder, Reference
+from gateway.hl7v2.datatypes import code_text, entity_identifier, entity_system
+from gateway.hl7v2.isolates import Made, gather, may_belong, reference_to, relate
+from gateway.hl7v2.message import Part, Segment
+from gateway.hl7v2.request import Numbers, Order, request_key, shares_number
+from gateway.source import Remark, Resource
+
+_TRIGGERED_BY = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.triggeredBy"
+
+
+@dataclass(slots=True)
+class Told:
+    """A report as this message tells it."""
+
+    order: Order
+    numbers: Numbers
+    code: str
+    report: Resource
+    request: Reference
+    obxs: list[Segment]
+    references: list[Reference]  # of their Observations
+    results: list[Made] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Parent:
+    """What a child says of its parent."""
+
+    placer: Part
+    filler: Part
+    service: str  # OBR-50
+    code: str  # OBX-3 of the parent result
+    sub_id: str
+    value: str
+
+    @property
+    def numbered(self) -> bool:
+        return bool(self.placer.get(1) or self.filler.get(1))
+
+
+def report_key(numbers: Numbers, code: str, obr: Segment, builder: Builder) -> str:
+    """What the id of a report is made of: its number with its authority, and the service code; for a child, of whose
+    kind there may be one for each isolate, also the parent result."""
+    number, kind = (numbers.filler, "filler") if numbers.filler else (numbers.placer, "placer")
+    assert number is not None
+    key = f"{entity_system(number, kind, builder.source)}|{number.get(1)}|{code}"
+    if obr.size > 26 and obr.raw_field(26) and (sub_id := _prl(obr, 2)):
+        key = f"{key}|{_service(obr.first(26).part(1))}|{sub_id}"
+    return key
+
+
+def is_child(order: Order) -> bool:
+    """Whether an order names a parent."""
+    obr, orc = order.obr, order.orc
+    return obr.size > 26 and any(obr.raw_field(at) for at in (26, 29, 52, 54)) \
+        or orc is not None and orc.size > 8 and bool(orc.raw_field(8))
+
+
+def add_relations(told: list[Told], builder: Builder) -> None:
+    """Tie one patient's reports and results of this message together, and to parents of earlier ones."""
+    children = [one for one in told if is_child(one.order)]
+    groups = [one for one in told if may_belong(one.obxs, builder)]
+    if not children and not groups:
+        return
+    made = {f"{c.resource['resourceType']}/{c.resource['id']}": c.resource for c in builder.conversion.changes}
+    for one in told:
+        one.results = [(obx, made[reference["reference"]])
+                       for obx, reference in zip(one.obxs, one.references, strict=True)]
+    for one in groups:
+        gather(one.results, one.order.obr, builder)
+    for one in children:
+        _tie(one, told, made, builder)
+
+
+def _tie(child: Told, told: list[Told], made: dict[str, Resource], builder: Builder) -> None:
+    said = _said(child.order)
+    parent = _among(child, said, told)
+    request = parent.request if parent is not None else _request(said, builder)
+    if request is not None and request.get("reference") != child.request["reference"]:
+        child.report["basedOn"].append({**request})
+        made[child.request["reference"]].setdefault("basedOn", []).append({**request})
+    if not said.code:
+        return
+    head = _result(said, parent) if parent is not None else None
+    if head is not None:
+        for _, result in child.results:
+            if result is not head:
+                _follow(result, head, child.order)
+        return
+    reference = _computed(said, builder) if parent is None else None
+    if reference is None:
+        obr = child.order.obr
+        builder.conversion.remarks.append(Remark(
+            f"OBR[{obr.sequence}]-26" if obr.sequence > 1 else "OBR-26", "the parent result is not found; send its "
+            "OBX-3 and OBX-4 in OBR-26, its filler number in OBR-29 and its service code in OBR-50"))
+        return
+    for _, result in child.results:
+        _point(result, reference, child.order)
+
+
+def _said(order: Order) -> _Parent:
+    obr, orc = order.obr, order.orc
+    pair = next((part for part in (obr.first(29), obr.first(54), orc.first(8) if orc is not None else obr.first(29))
+                 if part), obr.first(29))
+    return _Parent(pair.part(1), pair.part(2), _service(obr.first(50)), _service(obr.first(26).part(1)), _prl(obr, 2),
+                   _prl(obr, 3))
+
+
+def _prl(obr: Segment, component: int) -> str:
+    return obr.first(26).part(component).text.strip()
+
+
+def _service(part: Part) -> str:
+    """The code that ids are made of (`Builder.concept`): the first, else the alternate one, else the text."""
+    return code_text(part.get(1)) or code_text(part.get(4)) or code_text(part.get(2))
+
+
+# ---------------------------------------------------------------- the parent in this message
+
+def _among(child: Told, said: _Parent, told: list[Told]) -> Told | None:
+    """The parent among the reports of this message: by OBR-52, by its numbers, else by the result that OBR-26 names."""
+    others = [one for one in told if one is not child]
+    if (group := child.order.obr.get(52)) and (found := [one for one in others if one.order.obr.get(51) == group]):
+        return found[0]
+    if said.numbered:
+        found = [one for one in others if _numbered(one, said)]
+        if said.service:
+            found = [one for one in found if one.code == said.service]
+    else:
+        at = child.order.obr.sequence
+        found = [one for one in reversed(others) if one.order.obr.sequence < at]
+    if said.code:
+        with_result = [one for one in found if _result(said, one) is not None]
+        if with_result or not said.numbered:
+            found = with_result
+    elif not said.numbered:
+        return None
+    return found[0] if found else None
+
+
+def _numbered(one: Told, said: _Parent) -> bool:
+    for number, sent in ((one.numbers.filler, said.filler), (one.numbers.placer, said.placer)):
+        if number is not None and sent.get(1):
+            return number.get(1) == sent.get(1) and (not number.get(2) or not sent.get(2)
+                                                     or number.get(2) == sent.get(2))
+    return False
+
+
+def _result(said: _Parent, parent: Told) -> Resource | None:
+    """The one result with OBR-26's OBX-3 and OBX-4; without OBX-4 the only one with that code, else the one with that
+    value (OBR-26.3)."""
+    found = [(obx, made) for obx, made in parent.results if _service(obx.first(3)) == said.code]
+    if said.sub_id:
+        found = [(obx, made) for obx, made in found if obx.text(4).strip() == said.sub_id]
+    if len(found) > 1 and said.value:
+        found = [(obx, made) for obx, made in found if said.value in (obx.get(5), obx.get(5, 2))]
+    return found[0][1] if len(found) == 1 else None
+
+
+# ---------------------------------------------------------------- the parent of an earlier message
+
+def _request(said: _Parent, builder: Builder) -> Reference | None:
+    """The parent's ServiceRequest; its number alone where the id needs a service code that is not sent."""
+    if not said.numbered:
+        return None
+    numbers = Numbers(said.placer if said.placer.get(1) else None, said.filler if said.filler.get(1) else None)
+    shared = shares_number(builder)
+    part, kind, code = (numbers.placer, "placer", "PLAC") if numbers.placer else (numbers.filler, "filler", "FILL")
+    assert part is not None
+    number = entity_identifier(part, kind, builder.source, code)
+    reference: Reference = {"type": "ServiceRequest", "identifier": number}
+    if not said.service and (numbers.placer is None or shared):
+        return reference
+    key = request_key(numbers, said.service, shared, builder)
+    return {"reference": f"ServiceRequest/{builder.source.id_for('ServiceRequest', key)}", **reference}
+
+
+def _computed(said: _Parent, builder: Builder) -> Reference | None:
+    """The parent result's id, as the message that carried it made it."""
+    if not said.filler.get(1) or not said.service:
+        return None
+    source = builder.source
+    key = f"{entity_system(said.filler, 'filler', source)}|{said.filler.get(1)}|{said.service}"
+    report_id = source.id_for("DiagnosticReport", key)
+    result = source.id_within(report_id, "Observation", f"{key}|{said.code}|{said.sub_id}")
+    return {"reference": f"Observation/{result}"}
+
+
+def _follow(result: Resource, head: Resource, order: Order) -> None:
+    if _is_reflex(order):
+        _point(result, reference_to(head), order)
+    else:
+        relate(head, result, derived=True)
+
+
+def _point(result: Resource, head: Reference, order: Order) -> None:
+    if not _is_reflex(order):
+        result.setdefault("derivedFrom", []).append({**head})
+        return
+    parts: list[dict[str, Any]] = [{"url": "observation", "valueReference": {**head}},
+                                   {"url": "type", "valueCode": "reflex"}]
+    result.setdefault("extension", []).append({"url": _TRIGGERED_BY, "extension": parts})
+
+
+def _is_reflex(order: Order) -> bool:
+    return order.obr.get(11).upper() == "G"
