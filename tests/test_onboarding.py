@@ -178,7 +178,8 @@ def test_two_hospitals_in_one_folder_are_told_apart(huren: Run, tmp_path: Path) 
     """The most frequent MSH-4 is taken and the other one named; --facility chooses."""
     folder = world.write(tmp_path / "samples", [*world.messages(30), message("1"), message("2")])
     _, out, err = huren("adapter", "new", "a", "--samples", folder)
-    assert f"30 messages of '{world.FACILITY}'" in out and "'LAB' 2" in out and "several sending facilities" in err
+    assert f"30 messages of '{world.FACILITY}'" in out and "left aside: 2 messages of other" in out
+    assert "several sending facilities" in err and "'LAB' (2)" in err
     _, out, _ = huren("adapter", "new", "b", "--samples", folder, "--facility", "LAB")
     assert "2 messages of 'LAB'" in out and load(tmp_path / "adapters" / "b").sending_facility == ("LAB",)
     status, _, err = huren("adapter", "new", "c", "--samples", folder, "--facility", "LABB")
@@ -228,6 +229,37 @@ def code(local: str, name: str = "n", kind: str = "test") -> LocalCode:
     made.kinds[kind] += 1
     made.names[name] += 1
     return made
+
+
+def test_what_texts_may_mean_is_proposed_with_its_count() -> None:
+    """Titres, ranges, commas and two ranges in one field: a person says, nothing is switched on."""
+    obx = ("OBX|1|ST|A||1:128||||||F\rOBX|2|ST|B||10-20|/HPF|||||F\rOBX|3|ST|C||3,52|g/L|||||F\r"
+           "OBX|4|NM|D||5|g/L|3-8~1-20|||||F")
+    habits, _ = read_habits([message(obx=obx)])
+    text = manifest_text(Hospital("x", "X", facilities=("LAB",)), habits)
+    proposed = [line.partition(" =")[0] for line in text.splitlines() if line.startswith(("# st_", "# num", "# crit"))]
+    assert proposed == ["# st_titres", "# st_ranges", "# number_comma", "# critical_limits"]
+    assert 'number_comma = "decimal"' in text and "st_numbers" not in tomllib.loads(text)["hl7v2"]
+
+
+def test_the_accession_field_is_found_by_the_images(huren: Run, tmp_path: Path) -> None:
+    """Where reports and images come together, the field of OBR that holds the images' numbers is known."""
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    for path in (SHIPPED_ADAPTERS / "qiantang" / "examples").glob("0[1-4]*"):
+        if path.suffix == ".hl7" or path.name.endswith(".dcm.json"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    for path in folder.glob("*.hl7"):  # the number stands in OBR-20 alone
+        lines = path.read_bytes().replace(b"\n", b"\r").split(b"\r")
+        for at, line in enumerate(lines):
+            fields = line.split(b"|")
+            if fields[0] == b"OBR":
+                fields += [b""] * (21 - len(fields))
+                fields[3], fields[18], fields[20] = b"R" + fields[3], b"", fields[3]
+                lines[at] = b"|".join(fields)
+        path.write_bytes(b"\r".join(lines))
+    assert huren("adapter", "new", "qt", "--samples", folder)[0] == 0
+    assert load(tmp_path / "adapters" / "qt").source.habits["accession_field"] == "OBR-20"
 
 
 def test_a_code_comes_with_all_that_helps_to_know_it() -> None:

@@ -100,7 +100,8 @@ def _asked_samples(samples: tuple[Path, ...]) -> list[Path]:
 
 def _asked_facilities(chosen: tuple[str, ...], found: Counter[str]) -> tuple[str, ...]:
     click.echo("The samples come from several sending facilities (MSH-4): "
-               + ", ".join(f"'{name}' ({count})" for name, count in found.most_common()), err=True)
+               + ", ".join(f"'{name}' ({count})" for name, count in found.most_common(_MOST_TOLD))
+               + (" …" if len(found) > _MOST_TOLD else ""), err=True)
     if not _interactive():
         return chosen
     answer = click.prompt("Which is this hospital? Several with commas", default=",".join(chosen))
@@ -117,9 +118,9 @@ def _tell_new(done: Onboarded, found: Samples, chosen: tuple[str, ...], faciliti
     click.echo()
     click.echo(f"{habits.messages} messages of {', '.join(repr(f) for f in chosen)} read: "
                + ", ".join(f"{kind} {count}" for kind, count in habits.types.most_common(8)))
-    if others := {f: n for f, n in facilities.items() if f not in chosen}:
-        click.echo("left aside, of other facilities: " + ", ".join(f"'{f}' {n}" for f, n in others.items())
-                   + " (--facility takes several; two hospitals need two folders)")
+    if others := sum(n for f, n in facilities.items() if f not in chosen):
+        click.echo(f"left aside: {others} messages of other facilities (--facility takes several; two hospitals need "
+                   "two folders)")
     for what, count in (found.left + habits.unreadable + done.images.unreadable).most_common(_MOST_TOLD):
         click.echo(f"left aside: {count} × {what}")
     if done.images.objects:

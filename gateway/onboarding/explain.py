@@ -149,6 +149,8 @@ def next_step(error: GatewayError, adapter: Adapter | None = None) -> str:
     if _TIMES.match(place):
         return (f'where it is the sender\'s filler for "unknown", add it to [hl7v2.tables."{place}"]: "00000000" = ""; '
                 "else have the sender correct it")
+    if error.detail == "required" and place and "-" not in place:
+        return f"have the sender send segment {place}, in the order of the standard's structure"
     if error.detail == "required" and place:
         return (f"have the sender fill {place} ({field_name(place) or 'required'}); where another field of its "
                 "messages holds it, move it in hooks.py: before(message)")

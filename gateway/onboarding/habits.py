@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from gateway.errors import GatewayError
 from gateway.hl7v2 import Message, Segment, charset, parse, peek, tables, timestamps
-from gateway.hl7v2.datatypes import decimal
-from gateway.hl7v2.ranges import ranges_of
+from gateway.hl7v2.numbers import compared, narrow
+from gateway.hl7v2.ranges import limits_of, ranges_of
 from gateway.identity import normalised
 from gateway.onboarding.profile import local_code, type_of
 from gateway.terminology import ucum
@@ -37,10 +37,12 @@ _STATUS = {"已审核": "F", "审核": "F", "已发布": "F", "终审": "F", "�
 #: What obviously is meant; everything else is for a person to find out.
 OBVIOUS: dict[str, Mapping[str, str]] = {"OBX-8": _FLAGS, "PID-8": _SEX, "PV1-2": _VISIT, "OBX-11": _STATUS,
                                          "OBR-25": _STATUS}
-_TIMES = {"MSH": (7,), "EVN": (2, 6), "PID": (7, 29), "PV1": (44, 45), "ORC": (9, 15), "OBR": (6, 7, 8, 14, 22, 36),
-          "OBX": (14, 19), "SPM": (17, 18), "TXA": (4, 6, 7), "FT1": (4,), "TQ1": (7,), "PD1": (), "DG1": (5,)}
+_TIMES = {"EVN": (2, 6), "PID": (7, 29), "PV1": (44, 45), "ORC": (9, 15), "OBR": (6, 7, 8, 14, 22, 36),
+          "OBX": (14, 19), "SPM": (17, 18), "TXA": (4, 6, 7), "FT1": (4,), "TQ1": (7,), "DG1": (5,)}
 _FILLER = re.compile(r"0+\Z|(?:0001|1111|9999)\d*\Z|1900-?01-?01.*\Z|18991230\d*\Z|-+\Z")
-_COMPARED = re.compile(r"\s*(?:<=|>=|=<|=>|[<>≤≥＜＞])\s*")
+_TITRE = re.compile(r"\s*[<>≤≥=]*\s*1\s*:\s*\d+\s*")
+_COMMA = re.compile(r"[<>≤≥=+-]*\d+,\d+")
+_ACCESSION_FIELDS = (2, 3, 18, 19, 20, 21)
 _TORN = re.compile(r"(?:.*[^\d])?10\Z")
 _OFFSET = re.compile(r"\d([+-]\d{4}|Z)\Z")
 _OTHER = "(others)"
@@ -106,6 +108,11 @@ class Habits:
     value_types: Counter[str] = field(default_factory=Counter)
     st_numbers: Share = field(default_factory=Share)  # ST with a unit: how many are numbers
     nm_texts: Share = field(default_factory=Share)  # NM: how many are none
+    titres: int = 0  # ST, TX, FT or NM like 1:128
+    st_ranges: int = 0  # the same with a unit, like 10-20
+    commas: Counter[int] = field(default_factory=Counter)  # digits behind a comma in a value → values
+    double_ranges: int = 0  # OBX-7 of two repetitions, both limits
+    sequence_numbers: Share = field(default_factory=Share)  # messages with a number in MSH-13
     second_unit: Share = field(default_factory=Share)  # OBX-6 with two components: how many have the unit in the second
     shared_numbers: Share = field(default_factory=Share)  # placer numbers: how many stand for several services
     strange: dict[str, Counter[str]] = field(default_factory=dict)  # place → values outside the standard's table
@@ -116,6 +123,8 @@ class Habits:
     ranges: int = 0
     notes: Counter[str] = field(default_factory=Counter)  # segment before an NTE
     own_segments: Counter[str] = field(default_factory=Counter)  # Z-segments: in how many messages
+    #: field of OBR → the values that may be accession numbers: to be held against images, never told
+    order_numbers: dict[int, set[str]] = field(default_factory=dict)
 
     @property
     def facilities(self) -> Counter[str]:
@@ -221,6 +230,8 @@ class _Reader:
         habits.senders[header.sending_facility, header.sending_application] += 1
         habits.types[type_of(message)] += 1
         habits.versions[header.version_id or "(none)"] += 1
+        habits.sequence_numbers.add(header.first(13).isdigit())
+        self._offset(header.time)
         pid = message.first("PID")
         patient = (hash(pid.raw_field(3)) | 1) if pid else 1
         before = "MSH"
@@ -240,17 +251,21 @@ class _Reader:
 
     def _times(self, segment: Segment) -> None:
         for at in _TIMES.get(segment.name, ()):
-            text = segment.get(at) if segment.name != "MSH" else segment.get(at).strip()
+            text = segment.get(at)
             if not text:
                 continue
-            if match := _OFFSET.search(text):
-                self.habits.offsets[match[1]] += 1
-            elif len(text) > 8:
-                self.habits.offsets["none"] += 1
+            self._offset(text)
             impossible = timestamps.as_of_us(text, "UTC") is None
             if impossible or _FILLER.match(text):
                 shown = text if _FILLER.match(text) else _masked(text)
                 self.habits.fillers.setdefault(f"{segment.name}-{at}", Counter())[shown] += 1
+
+    def _offset(self, text: str) -> None:
+        """A time of day counts with its offset or as one without."""
+        if match := _OFFSET.search(text):
+            self.habits.offsets[match[1]] += 1
+        elif len(text) > 8:
+            self.habits.offsets["none"] += 1
 
     def _tables(self, segment: Segment, patient: int) -> None:
         for place, known in _KNOWN.items():
@@ -269,7 +284,12 @@ class _Reader:
         habits, kind = self.habits, obx.get(2).upper()
         habits.value_types[kind or "(none)"] += 1
         value, units = obx.text(5).strip(), obx.first(6)
-        number = decimal(_COMPARED.sub("", value, count=1)) is not None
+        number = compared(value) is not None
+        if kind in ("ST", "TX", "FT", "NM"):
+            habits.titres += bool(_TITRE.fullmatch(narrow(value)))
+            if _COMMA.fullmatch(narrow(value)):
+                habits.commas[len(value.rpartition(",")[2])] += 1
+            habits.st_ranges += bool(units) and not number and None not in (limits_of(value, {}, {}) or (None,))
         if kind == "ST" and units and value:
             habits.st_numbers.add(number)
         elif kind == "NM" and value:
@@ -278,6 +298,8 @@ class _Reader:
             habits.second_unit.add(ucum(units.get(2)) is not None and ucum(units.get(1)) is None)
         if limits := obx.text(7).strip():
             habits.ranges += 1
+            parts = [part.text for part in obx.repetitions(7)]
+            habits.double_ranges += len(parts) == 2 and all(limits_of(part, {}, {}) for part in parts)
             if ranges_of(limits, {}, {}) == [{"text": limits}]:
                 habits.prose_ranges[_masked(limits)[:40]] += 1
 
@@ -293,7 +315,13 @@ class _Reader:
         for segment in message.segments:
             if segment.name == "ORC":
                 orc = segment
-            elif segment.name == "OBR" and (number := segment.get(2) or (orc.get(2) if orc else "")):
+                continue
+            if segment.name != "OBR":
+                continue
+            for at in _ACCESSION_FIELDS:
+                if value := segment.get(at):
+                    self.habits.order_numbers.setdefault(at, set()).add(value)
+            if number := segment.get(2) or (orc.get(2) if orc else ""):
                 self._services.setdefault((patient, number), set()).add(local_code(segment, 4)[0])
 
     def finish(self) -> None:

@@ -28,6 +28,7 @@ class ImageHabits:
     modalities: Counter[str] = field(default_factory=Counter)
     charsets: Counter[str] = field(default_factory=Counter)  # (0008,0005)
     undeclared: int = 0  # without (0008,0005), but with names beyond ASCII
+    accessions: set[str] = field(default_factory=set)  # to be held against orders, never told
     codes: dict[str, LocalCode] = field(default_factory=dict)
     descriptions: Counter[str] = field(default_factory=Counter)  # of studies without a procedure code
 
@@ -45,6 +46,8 @@ def read_images(paths: Iterable[Path]) -> ImageHabits:
             habits.charsets[declared or "(none)"] += 1
             named = "".join(str(v) for v in (facts.get("PatientName") or {}).values()) + str(
                 facts.get("InstitutionName", ""))
+            if accession := facts.get("AccessionNumber"):
+                habits.accessions.add(str(accession))
             habits.undeclared += not declared and not named.isascii()
             if facts["StudyInstanceUID"] not in studies:
                 studies.add(facts["StudyInstanceUID"])

@@ -34,7 +34,7 @@ class Hospital:
 
 def manifest_text(hospital: Hospital, habits: Habits, images: ImageHabits | None = None) -> str:
     """``manifest.toml``."""
-    lines = [*_institution(hospital, habits), "", *_hl7v2(hospital, habits), *_identifiers(hospital, habits),
+    lines = [*_institution(hospital, habits), "", *_hl7v2(hospital, habits, images), *_identifiers(hospital, habits),
              *_tables(habits), "", *_dicom(images), "", "[exempt]",
              'has-examples = "just begun: put messages with invented patients into examples/, then remove this line"']
     return "\n".join(lines) + "\n"
@@ -52,7 +52,7 @@ def _institution(hospital: Hospital, habits: Habits) -> Iterator[str]:
     yield "# level = 3                             # 3: tertiary"
 
 
-def _hl7v2(hospital: Hospital, habits: Habits) -> Iterator[str]:
+def _hl7v2(hospital: Hospital, habits: Habits, images: ImageHabits | None) -> Iterator[str]:
     yield "[hl7v2]"
     told = f"MSH-4: {_counted(habits.facilities)}" if habits.facilities else "MSH-4 values that select this folder"
     yield _line("sending_facility", list(hospital.facilities), told)
@@ -72,6 +72,13 @@ def _hl7v2(hospital: Hospital, habits: Habits) -> Iterator[str]:
     yield _line("timezone", _zone(hospital, habits),
                 f"offsets sent: {_counted(habits.offsets)}" if habits.offsets else "of times without an offset")
     yield from _values(habits)
+    yield from _numbers(habits)
+    if images is not None and (found := _accession(habits, images)):
+        said = f"holds {found[1]} accession numbers of the sample images"
+        yield _line("accession_field", f"OBR-{found[0]}", said)
+    if habits.sequence_numbers.rate > _SOME:
+        said = f"{habits.sequence_numbers.count} messages number themselves in MSH-13; true: gaps are refused"
+        yield _proposed("sequence_numbers", True, said, False)
 
 
 def _zone(hospital: Hospital, habits: Habits) -> str:
@@ -90,6 +97,29 @@ def _values(habits: Habits) -> Iterator[str]:
     if habits.shared_numbers.count:
         said = f"{habits.shared_numbers.count} of {habits.shared_numbers.of} placer numbers stand for several services"
         yield _proposed("orders_share_number", True, said, habits.shared_numbers.rate > 0.05)
+
+
+def _numbers(habits: Habits) -> Iterator[str]:
+    """What a text may mean: for a person to say."""
+    if habits.titres:
+        yield _proposed("st_titres", True, f"{habits.titres} values like 1:128; true: they are Ratios", False)
+    if habits.st_ranges:
+        said = f"{habits.st_ranges} values like 10-20 with a unit; true: they are Ranges"
+        yield _proposed("st_ranges", True, said, False)
+    if habits.commas:
+        thousands = set(habits.commas) == {3}
+        said = f"{sum(habits.commas.values())} values like " + ("1,000: or is it one?" if thousands else "3,5")
+        yield _proposed("number_comma", "thousands" if thousands else "decimal", said, False)
+    if habits.double_ranges:
+        said = f"{habits.double_ranges} reference ranges have two repetitions; true: the second is the critical one"
+        yield _proposed("critical_limits", True, said, False)
+
+
+def _accession(habits: Habits, images: ImageHabits) -> tuple[int, int] | None:
+    """The field of OBR that holds most of the images' accession numbers, when it is not OBR-18, and how many."""
+    found = {at: len(images.accessions & values) for at, values in habits.order_numbers.items()}
+    best = max(found, key=lambda at: (found[at], at == 18), default=0)
+    return (best, found[best]) if best and found[best] and best != 18 else None
 
 
 def _identifiers(hospital: Hospital, habits: Habits) -> Iterator[str]:
@@ -122,8 +152,9 @@ def _tables(habits: Habits) -> Iterator[str]:
                 continue
             meant = OBVIOUS.get(place, {}).get(value)
             said = "obvious; see that you agree" if meant is not None else "ask the hospital, then replace ?"
-            absent = " (absent)" if not value else ""
-            yield f"# {_toml(value)} = {_toml('?' if meant is None else meant):<24} # {count} times{absent}: {said}"
+            if not value:
+                said = "absent, stored as unknown; where it always means one thing, replace ?"
+            yield f"# {_toml(value)} = {_toml('?' if meant is None else meant):<24} # {count} times: {said}"
     for place, counter in sorted(habits.fillers.items()):
         yield ""
         yield f'# [hl7v2.tables."{place}"]   # fillers or no possible times: a row here says that they mean nothing'
