@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
-from gateway.hl7v2 import tables
+from gateway.errors import GatewayError
+from gateway.hl7v2 import tables, timestamps
 from gateway.hl7v2.message import Part
 from gateway.identity import NATIONAL_ID_SYSTEM
 from gateway.source import Source
@@ -112,7 +113,26 @@ def identifier_from(part: Part, kind: str, source: Source, default_type: str = "
         return None
     type_code = part.get(5) or default_type
     system = identifier_system(part.part(4), kind, source, type_code, value)
-    return identifier(value, system, type_code)
+    made = identifier(value, system, type_code)
+    if len(part) > 6 and (valid := period_of(part.get(7), part.get(8))):
+        made["period"] = valid
+    return made
+
+
+def period_of(start: str, end: str) -> dict[str, str]:
+    """Two times as the days of a Period, for names, numbers and addresses, where the hour says nothing; an impossible
+    one, and an end before the start (per-1), are left out."""
+    first, last = _day(start), _day(end)
+    if first and last and last[:len(first)] < first[:len(last)]:
+        last = ""
+    return {key: day for key, day in (("start", first), ("end", last)) if day}
+
+
+def _day(text: str) -> str:
+    try:
+        return timestamps.date(text[:8], "UTC") if text else ""
+    except GatewayError:
+        return ""
 
 
 def identifier(value: str, system: str, type_code: str = "") -> dict[str, Any]:
@@ -153,6 +173,10 @@ def entity_system(part: Part, kind: str, source: Source) -> str:
     return f"{source.system(kind)}:{quote(name, safe='')}" if name else source.system(kind)
 
 
+#: Where XPN (by the place of its use, 7) and XCN (10) have the period and the professional suffix.
+_NAME_ENDS = {7: ((10, 12, 13), 14), 10: ((17, 19, 20), 21)}
+
+
 def human_name(part: Part, first: int = 1, use_at: int = 7, representation_at: int = 8) -> dict[str, Any] | None:
     """XPN (or XCN from ``first`` = 2) as HumanName; None when no name is there.
 
@@ -163,7 +187,8 @@ def human_name(part: Part, first: int = 1, use_at: int = 7, representation_at: i
     given = [name for at in (first + 1, first + 2) if (name := part.get(at))]
     if not family and not given:
         return None
-    suffix = [name for at in (first + 3, first + 5) if (name := part.get(at))]
+    period_at, suffix_at = _NAME_ENDS.get(use_at, ((99, 99, 99), 99))
+    suffix = [name for at in (first + 3, first + 5, suffix_at) if (name := part.get(at))]
     prefix = part.get(first + 4)
     chinese = _CJK.search(family or given[0]) is not None
     made: dict[str, Any] = {}
@@ -183,7 +208,16 @@ def human_name(part: Part, first: int = 1, use_at: int = 7, representation_at: i
         made["prefix"] = [prefix]
     if suffix:
         made["suffix"] = suffix
+    if len(part) >= period_at[0] and (valid := _period_at(part, *period_at)):
+        made["period"] = valid
     return made
+
+
+def _period_at(part: Part, both: int, start: int, end: int) -> dict[str, str]:
+    """Two components as a Period; in older versions they are the subcomponents of one (DR)."""
+    if part.get(start) or part.get(end):
+        return period_of(part.get(start), part.get(end))
+    return period_of(part.get(both), part.get(both, 2))
 
 
 def address_from(part: Part) -> dict[str, Any] | None:
@@ -193,8 +227,10 @@ def address_from(part: Part) -> dict[str, Any] | None:
     made: dict[str, Any] = {"use": tables.ADDRESS_USE.get(kind), "type": tables.ADDRESS_TYPE.get(kind), "line": lines,
                             "city": part.get(3), "district": part.get(9), "state": part.get(4),
                             "postalCode": part.get(5), "country": part.get(6)}
+    if len(part) > 11:
+        made["period"] = _period_at(part, 12, 13, 14)
     made = {key: value for key, value in made.items() if value}
-    return made if made.keys() - {"use", "type"} else None
+    return made if made.keys() - {"use", "type", "period"} else None
 
 
 def address_text(part: Part) -> str:
@@ -219,7 +255,14 @@ def contact_from(part: Part, default_use: str = "") -> dict[str, Any] | None:
     system = tables.TELECOM_SYSTEM.get(equipment, "email" if electronic else "phone")
     use = "mobile" if equipment == "CP" else tables.TELECOM_USE.get(part.get(2).upper(), "")
     use = use or ("" if part.get(2) else default_use)
-    return {"system": system, "value": value, **({"use": use} if use else {})}
+    made: dict[str, Any] = {"system": system, "value": value, **({"use": use} if use else {})}
+    if len(part) > 12:
+        rank = part.get(18)
+        if rank.isascii() and rank.isdigit() and int(rank[:9]) > 0:
+            made["rank"] = int(rank[:9])
+        if valid := period_of(part.get(13), part.get(14)):
+            made["period"] = valid
+    return made
 
 
 def _composed_number(part: Part) -> str:

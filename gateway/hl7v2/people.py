@@ -189,7 +189,7 @@ def _social_number(number: str, builder: Builder) -> dict[str, Any]:
 def _telecom(pid: Segment) -> list[dict[str, Any]]:
     found = [contact for field, use in ((13, "home"), (14, "work"), (40, "")) for part in pid.repetitions(field)
              if (contact := contact_from(part, use))]
-    return list({tuple(contact.items()): contact for contact in found}.values())
+    return list({repr(contact): contact for contact in found}.values())
 
 
 def _birth(pid: Segment, builder: Builder, made: dict[str, Any]) -> None:
