@@ -103,7 +103,7 @@ def test_patient_and_order_are_required(raw: str, where: str) -> None:
     assert (refusal.value.category, refusal.value.where) == (Category.INVALID, where)
 
 
-@pytest.mark.parametrize("kind, detail", [("ADT^A01", "message-type"), ("ORU^R99", "event"), ("XXX", "message-type")])
+@pytest.mark.parametrize("kind, detail", [("BAR^P01", "message-type"), ("ORU^R99", "event"), ("XXX", "message-type")])
 def test_other_messages_are_unsupported(kind: str, detail: str) -> None:
     """The refusal says what is taken, and which part of MSH-9 was not."""
     with pytest.raises(GatewayError) as refusal:
