@@ -76,8 +76,10 @@ class Segment:
         return f"<{self.name} {self.sequence}>"  # never the content
 
     def _split(self) -> list[str]:
-        separator = self._message.separators.field
-        fields = self.raw.split(separator)
+        separator, raw = self._message.separators.field, self.raw
+        fields = raw.split(separator)
+        if " " + separator in raw or separator + " " in raw or raw[-1:] == " ":  # rare, and a field is asked for often
+            fields = [field.strip(" ") for field in fields]
         if self.name == "MSH":
             fields.insert(1, separator)
         self._fields = fields
@@ -88,14 +90,14 @@ class Segment:
         hook."""
         fields = self._fields or self._split()
         fields.extend([""] * (field + 1 - len(fields)))
-        fields[field] = raw
+        fields[field] = raw.strip(" ")
         separator = self._message.separators.field
         self.raw = separator.join(fields[:1] + fields[2:] if self.name == "MSH" else fields)
 
     def raw_field(self, field: int) -> str:
         """A field as sent, with delimiters and escapes; "" when absent."""
         fields = self._fields or self._split()
-        return fields[field].strip(" ") if field < len(fields) else ""
+        return fields[field] if field < len(fields) else ""
 
     @property
     def size(self) -> int:
