@@ -9,7 +9,7 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from gateway.caller import GATEWAY
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
 from gateway.fhir import check
+from gateway.joining import Joining, accession_numbers
 from gateway.ordering import Ordering, Sender, unmapped_remark
 from gateway.recognition.marks import Marks
 from gateway.recognition.versions import Rulebook
@@ -67,6 +68,7 @@ class Pipeline:
         self.rulebook = Rulebook(settings.timezone, self.adapters.all, store)
         self._marks = Marks(settings.timezone)
         self.ordering = Ordering(settings, store, self.adapters)
+        self._joining = Joining(store)
 
     # ---------------------------------------------------------------- HL7v2
 
@@ -169,10 +171,12 @@ class Pipeline:
         access = Access(f"mllp:{header.sending_facility}", institution, "receive", f"inbox/{inbound.id}", 200, peer)
         sender = _sender(adapter, header, peer) if conversion.orders or conversion.charges else None
         billed = self.ordering.admit(conversion, sender) if sender else []
+        unjoined = self._joining.fill(conversion, institution) if conversion.unjoined else []
         try:
-            # An order is settled when it has been matched, so that a crash in between runs it again.
-            self._write(conversion, institution, Unit(settlement=None if conversion.orders else settlement,
-                                                      access=access))
+            # An order is settled when it has been matched, and a report when it has looked for its images behind the
+            # commit, so that a crash in between runs it again.
+            self._write(conversion, institution, Unit(
+                settlement=None if conversion.orders or unjoined else settlement, access=access))
         except Exception as error:
             if sender and billed:
                 self.ordering.take_back(billed, sender)
@@ -180,6 +184,8 @@ class Pipeline:
                 # the store names the resource; its time was this field's
                 error.where = "OBR-22" if any(obr.get(22) for obr in message.all("OBR")) and not sender else "MSH-7"
             raise
+        if unjoined:
+            self._write_anew(lambda: self._joining.of_reports(unjoined, institution), Unit(settlement=settlement))
         if sender is None or not conversion.orders:
             return receipt
         found, detail = self.ordering.match(conversion, sender)
@@ -209,8 +215,12 @@ class Pipeline:
         for document in conversion.documents:
             self.store.objects.put(document_key(institution, document.id), document.data)
         puts = self._puts(conversion, institution)
+        self._write_anew(lambda: [*puts, *amending.puts(self.store, conversion, institution)], unit)
+
+    def _write_anew(self, make: Callable[[], Sequence[Put | Delete]], unit: Unit) -> None:
+        """Write what ``make`` makes of what is stored, made anew as often as somebody else was quicker."""
         for left in reversed(range(_AMENDING)):
-            unit.operations = [*puts, *amending.puts(self.store, conversion, institution)]
+            unit.operations = list(make())
             try:
                 self.store.write(unit, GATEWAY)
                 return
@@ -301,10 +311,16 @@ class Pipeline:
         adapter = self.adapters.for_aet(aet)
         conversion = adapter.convert_study(facts, aet)
         access = Access(f"dimse:{aet}", study.institution, "receive", "ImagingStudy", 200)
-        unit = Unit(self._puts(conversion, study.institution), published_study=(study.key, study.generation),
-                    access=access, settlement=Settlement(0, "stored", study.institution, "DICOM", None,
-                                                         conversion.unmapped))
-        self.store.write(unit, GATEWAY)
+        done = Unit(published_study=(study.key, study.generation), settlement=Settlement(
+            0, "stored", study.institution, "DICOM", None, conversion.unmapped))
+        puts = self._puts(conversion, study.institution)
+        numbered = [c.resource["id"] for c in conversion.changes if accession_numbers(c.resource)]
+        if numbered:  # published when its reports have been looked for behind the commit
+            self.store.write(Unit(puts, access=access), GATEWAY)
+            self._write_anew(lambda: self._joining.of_studies(numbered, study.institution), done)
+        else:
+            done.operations, done.access = puts, access
+            self.store.write(done, GATEWAY)
         log.info("imagingstudy institution=%s instances=%d resources=%d ms=%.1f", study.institution, len(facts),
                  len(conversion.changes), (time.perf_counter() - began) * 1000)
 
