@@ -8,6 +8,7 @@ import time
 import pytest
 
 from gateway.edges.mllp.answers import commit_code_for
+from gateway.edges.mllp_sender import Sender
 from gateway.errors import Category, GatewayError
 from gateway.pipeline import Arrival
 from gateway.store.model import Receipt
@@ -201,3 +202,26 @@ def test_a_message_that_is_too_large_is_refused_in_the_mode_that_it_asks_for() -
             if code:
                 assert hospital.msa() == (code, "L1")
             assert hospital.answer() is None
+
+
+@pytest.mark.parametrize(("accept", "application", "receipt", "code"), [
+    ("", "", STORED, "AA"), ("AL", "AL", STORED, "AA"), ("AL", "AL", REFUSED, "AE 101"), ("AL", "ER", STORED, "CA"),
+    ("NE", "NE", STORED, "-"), ("AL", "NE", REFUSED, "CE 101"), ("ER", "AL", STORED, "AA"), ("ER", "NE", REFUSED, "-"),
+    ("SU", "AL", REFUSED, "AE 101")])
+def test_our_own_sender_waits_for_what_must_come(accept: str, application: str, receipt: Receipt, code: str) -> None:
+    """The application's answer where two are due, and nothing where none need come; the next one gets its own."""
+    with listening(Recorder(receipt)) as listener:
+        sender = Sender(*listener.address)
+        for n in range(2):
+            assert sender.send(asking(f"S{n}", accept, application)).code == code
+        assert sender.send(message("S9")).code == ("AA" if receipt is STORED else "AE 101")
+        sender.close()
+
+
+@pytest.mark.parametrize("accept", ["AL", "SU"])
+def test_our_own_sender_waits_for_one_answer_when_it_is_refused_at_the_door(accept: str) -> None:
+    """CE, or AR where CE was not asked for."""
+    with listening(Door(NOT_ALLOWED)) as listener:
+        sender = Sender(*listener.address)
+        assert sender.send(asking("S1", accept, "AL")).code == ("CE 207" if accept == "AL" else "AR 207")
+        sender.close()

@@ -14,10 +14,13 @@ import click
 
 from gateway import hl7v2
 from gateway.config import Settings, host_port
+from gateway.edges.mllp.tls import client_context
 from gateway.edges.mllp_sender import Outcome, Sender
 from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
+    import ssl
+
     from gateway.edges.dimse_sender import Thing
 
 _HL7, _DICOM = "hl7", "dicom"
@@ -29,11 +32,16 @@ _HL7, _DICOM = "hl7", "dicom"
 @click.option("--dimse", metavar="HOST:PORT", help="Where DICOM goes (HUREN_DIMSE).")
 @click.option("--called", metavar="AET", help="The receiver's AE title (HUREN_AE_TITLE).")
 @click.option("--calling", metavar="AET", help="The sender's AE title, as the receiver knows it; needed for DICOM.")
+@click.option("--tls", is_flag=True, help="HL7v2 over TLS, to HUREN_MLLP_TLS unless --mllp names another.")
+@click.option("--cert", metavar="FILE", default="", help="The sender's certificate chain (PEM), if one is asked for.")
+@click.option("--key", metavar="FILE", default="", help="Its private key (PEM), if it is not in the same file.")
+@click.option("--ca", metavar="FILE", default="", help="Authorities (PEM) that the receiver's certificate is checked "
+              "against; without it, the system's.")
 @click.option("--connections", metavar="N", type=click.IntRange(1, 64), default=1, show_default=True,
               help="Connections at once; with more than one, files overtake each other.")
 @click.pass_obj
 def send(settings: Settings, paths: tuple[Path, ...], mllp: str | None, dimse: str | None, called: str | None,
-         calling: str | None, connections: int) -> int:
+         calling: str | None, tls: bool, cert: str, key: str, ca: str, connections: int) -> int:
     """Send .hl7 files (one message, several, or an FHS/BHS batch) and DICOM files; folders with all they hold.
 
     A message whose answer was lost is sent again, which changes nothing where it has arrived. Prints one line for each
@@ -46,10 +54,16 @@ def send(settings: Settings, paths: tuple[Path, ...], mllp: str | None, dimse: s
         raise click.UsageError("there is no HL7v2 or DICOM file in what you named")
     if images and not calling:
         raise click.UsageError("DICOM objects need the sender's AE title: add --calling AET")
+    if (cert or key or ca) and not tls:
+        raise click.UsageError("--cert, --key and --ca are for --tls")
+    if tls and not (mllp or settings.mllp_tls):
+        raise click.UsageError("name the port of TLS: --mllp HOST:PORT")
+    context = client_context(ca, cert, key) if tls else None
     report = Report(len(files))
     with report:
         if messages:
-            send_messages(messages, mllp or settings.mllp, connections, report.tell, report.advance)
+            address = mllp or (settings.mllp_tls if tls else settings.mllp)
+            send_messages(messages, address, connections, report.tell, report.advance, context)
         if images and calling:
             send_images(images, dimse or settings.dimse, called or settings.ae_title, calling, connections,
                         report.tell, report.advance)
@@ -84,13 +98,13 @@ Tell = Callable[[str, Outcome], None]
 
 
 def send_messages(paths: Iterable[Path], address: str, connections: int, tell: Tell,
-                  advance: Callable[[], None] = lambda: None) -> None:
+                  advance: Callable[[], None] = lambda: None, tls: ssl.SSLContext | None = None) -> None:
     """Every message of every file, on so many connections; BUSY when the receiver does not answer."""
     host, port = host_port(address, "--mllp")
     waiting, lock, failed = iter(list(paths)), threading.Lock(), threading.Event()
 
     def run() -> None:
-        sender = Sender(host, port)
+        sender = Sender(host, port, tls=tls)
         try:
             while not failed.is_set():
                 with lock:

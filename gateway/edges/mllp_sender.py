@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import time
 from dataclasses import dataclass
 
 from gateway import hl7v2
-from gateway.edges.mllp import Frames, NotMllp, TooLarge
+from gateway.edges.mllp.frames import Frames, NotMllp, TooLarge, block
 from gateway.errors import Category, GatewayError
 
 _ANSWER_BYTES = 1024 * 1024
@@ -42,14 +43,19 @@ class Outcome:
 class Sender:
     """One connection to an MLLP listener; opened when it is needed, opened anew when it broke."""
 
-    def __init__(self, host: str, port: int, *, seconds: float = 60.0) -> None:
+    def __init__(self, host: str, port: int, *, seconds: float = 60.0, tls: ssl.SSLContext | None = None) -> None:
         self._address = (host, port)
         self._seconds = seconds
+        self._tls = tls
         self._socket: socket.socket | None = None
         self._frames = Frames(_ANSWER_BYTES)
 
     def send(self, raw: bytes) -> Outcome:
-        """The answer to a message; BUSY when there was none after five attempts."""
+        """The answer to a message; BUSY when there was none after five attempts, INVALID where TLS cannot be had.
+
+        Where the message asks for two (MSH-15, MSH-16) it is the application's; where it asks for none that must come,
+        nothing is waited for, and the code is "-".
+        """
         outcome: Outcome | None = None
         problem = ""
         for pause in (*_PAUSES, None):
@@ -57,12 +63,18 @@ class Sender:
                 outcome = _outcome(raw, self._exchange(raw))
                 if not outcome.code.endswith(_BUSY):
                     return outcome
+            except ssl.SSLCertVerificationError as error:
+                self.close()
+                raise GatewayError(Category.INVALID, f"{self._address[0]} shows a certificate that cannot be trusted "
+                                   f"({error.verify_message}); name its authorities with --ca") from None
             except ConnectionRefusedError:
                 self.close()
                 problem = "nothing listens there"
             except (OSError, NotMllp, TooLarge) as error:
                 self.close()
                 problem = "no answer in time" if isinstance(error, TimeoutError) else "the connection closed unanswered"
+                if isinstance(error, ssl.SSLError):
+                    problem = f"TLS failed: {error.reason or 'no reason'}; does it ask for a certificate (--cert)?"
             if pause is not None:
                 time.sleep(pause)
         if outcome is not None:
@@ -71,15 +83,35 @@ class Sender:
         raise GatewayError(Category.BUSY, f"{host}:{port} did not answer ({problem}); start or check the receiver, "
                            "then send again: what it has is not stored twice")
 
-    def _exchange(self, raw: bytes) -> bytes:
-        if self._socket is None:
-            self._socket = socket.create_connection(self._address, timeout=self._seconds)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._frames = Frames(_ANSWER_BYTES)
+    def _exchange(self, raw: bytes) -> bytes | None:
+        """The last answer that is due; None when none need come."""
+        asked = _asked(raw)
+        connection = self._connected()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a refusal may come before the end: read it
-            self._socket.sendall(b"\x0b" + raw + b"\x1c\r")
+            connection.sendall(block(raw))
+        is_result_sure = asked.result(True) and asked.result(False)
+        if not is_result_sure and not (asked.commit(True) and asked.commit(False)):
+            self.close()  # whether something comes, nobody knows: what does is not for the next message
+            return None
+        answer = self._next(connection)
+        if asked.commits_first and _code(answer) == "CA":
+            if is_result_sure:
+                return self._next(connection)
+            self.close()
+        return answer
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            plain = socket.create_connection(self._address, timeout=self._seconds)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = plain if self._tls is None else \
+                self._tls.wrap_socket(plain, server_hostname=self._address[0])
+            self._frames = Frames(_ANSWER_BYTES)
+        return self._socket
+
+    def _next(self, connection: socket.socket) -> bytes:
         while (answer := self._frames.next()) is None:
-            data = self._socket.recv(65536)
+            data = connection.recv(65536)
             if not data:
                 raise ConnectionResetError
             self._frames.feed(data)
@@ -93,7 +125,25 @@ class Sender:
             self._socket = None
 
 
-def _outcome(raw: bytes, answer: bytes) -> Outcome:
+def _asked(raw: bytes) -> hl7v2.Asked:
+    try:
+        return hl7v2.asked(raw, hl7v2.peek(raw))
+    except GatewayError:
+        return hl7v2.ORIGINAL
+
+
+def _code(answer: bytes) -> str:
+    """MSA-1."""
+    try:
+        msa = hl7v2.parse(answer).first("MSA")
+    except GatewayError:
+        return ""
+    return msa.get(1) if msa is not None else ""
+
+
+def _outcome(raw: bytes, answer: bytes | None) -> Outcome:
+    if answer is None:
+        return Outcome(True, "-")
     try:
         message = hl7v2.parse(answer)
         msa, err = message.first("MSA"), message.first("ERR")
