@@ -11,10 +11,12 @@ from pathlib import Path
 
 import onboarding_world as world
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway import conformance
 from gateway.__main__ import main
-from gateway.adapter import load, read_codes
+from gateway.adapter import Adapters, load, read_codes
 from gateway.config import SHIPPED_ADAPTERS
 from gateway.errors import GatewayError
 from gateway.onboarding import codes, explain, samples
@@ -400,3 +402,36 @@ def test_a_sender_that_nobody_names_is_explained(huren: Run, tmp_path: Path, sen
     (tmp_path / "other.hl7").write_bytes(message())
     status, out, _ = huren("adapter", "check", "tiantai", "--messages", tmp_path / "other.hl7")
     assert status == 1 and "forbidden MSH-4" in out and "sending_facility" in out
+
+
+CORPUS = Path(__file__).parents[1].parent / "shared" / "corpus" / "hl7v2"
+
+
+def test_public_messages_are_read_and_explained() -> None:
+    """Hundreds of messages by others: habits and a manifest that loads, and every refusal explained without a crash."""
+    if not CORPUS.exists():
+        pytest.skip("the public messages are not here")
+    raws = [s.raw for s in samples.read([CORPUS]).messages]
+    habits, read = read_habits(raws)
+    assert habits.messages + sum(habits.unreadable.values()) == len(raws) and len(read) > 300
+    tomllib.loads(manifest_text(Hospital("x", "X", facilities=tuple(habits.facilities)), habits))
+    generic = Adapters([load(SHIPPED_ADAPTERS / "generic")], "generic")
+    refused = {}
+    for raw in raws:
+        if error := explain.refusal(generic, raw):
+            refused.setdefault(str(error), raw)
+    assert refused
+    for said, raw in refused.items():
+        found = explain.explain_any(generic, raw)
+        assert found is not None and said.endswith(found.sentence) and found.next_step
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.binary(max_size=60) | st.text(max_size=60).map(str.encode), max_size=6))
+def test_whatever_bytes_are_explained(pieces: list[bytes]) -> None:
+    """No bytes behind an MSH make reading of habits or explaining fail."""
+    raw = b"MSH|^~\\&|A|LAB|||2026||ORU^R01|1|P|2.5.1\r" + b"\r".join(pieces)
+    habits, read = read_habits([raw])
+    assert habits.messages + sum(habits.unreadable.values()) == 1
+    assert explain.explain(load(SHIPPED_ADAPTERS / "generic"), raw) is not None
+    manifest_text(Hospital("x", "X"), habits)

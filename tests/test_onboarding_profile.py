@@ -240,6 +240,8 @@ def test_drift_of_what_arrived(huren: Run, tmp_path: Path) -> None:
         store.close()
     status, out, err = huren("adapter", "drift", "tiantai", "--inbox")
     assert status == 1 and "OBX-8 'HIGH'" in out and "OBR-25 'F'" in out and "in 40 messages" in err
+    status, out, err = huren("adapter", "drift", "--inbox")
+    assert status == 1 and "tiantai:" in out and "OBX-8 'HIGH'" in out and "in 40 messages" in err
     status, out, _ = huren("doctor")
     assert "drift" in out and "huren adapter drift tiantai --inbox" in out
 

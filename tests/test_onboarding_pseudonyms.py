@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import onboarding_world as world
 import pytest
@@ -13,6 +14,7 @@ from gateway import hl7v2
 from gateway.adapter import hospital_folders, load
 from gateway.config import SHIPPED_ADAPTERS
 from gateway.identity import normalised
+from gateway.onboarding import samples
 from gateway.onboarding.pseudonyms import Pseudonyms
 
 HEAD = "MSH|^~\\&|A|LAB|||20260101||ORU^R01|1|P|2.5.1\r"
@@ -95,6 +97,29 @@ def test_a_number_keeps_its_form(text: str) -> None:
         return re.sub(r"\d", "9", text)
 
     assert form(BY.number(text)) == form(text) or normalised(text)
+
+
+CORPUS = Path(__file__).parents[1].parent / "shared" / "corpus" / "hl7v2"
+
+
+def test_of_public_messages_nobody_is_left() -> None:
+    """Hundreds of messages by others: each is given back with its segments, and no name or number of its people."""
+    if not CORPUS.exists():
+        pytest.skip("the public messages are not here")
+    places = {"PID": ((3, 1), (5, 1), (5, 2), (9, 1), (11, 1), (13, 1), (19, 1)), "NK1": ((2, 1), (5, 1)),
+              "PV1": ((7, 1), (7, 2), (8, 2), (19, 1)), "OBR": ((16, 2),), "MRG": ((1, 1),), "IN1": ((16, 1), (49, 1))}
+    found = samples.read([CORPUS]).messages
+    assert len(found) > 300
+    for sample in found:
+        old = hl7v2.parse(sample.raw)
+        raw = BY.message(old)
+        assert raw is not None, sample.where
+        made = raw.decode(old.codec if old.codec != "ascii" else "utf-8")
+        assert [s.name for s in hl7v2.parse(raw).segments] == [s.name for s in old.segments], sample.where
+        texts = {part.get(c) for name, of in places.items() for segment in old.all(name) for f, c in of
+                 for part in segment.repetitions(f)}
+        left = {t for t in texts if len(t) > 5 and re.search(rf"(?<!\w){re.escape(t)}(?!\w)", made)}
+        assert left == set(), sample.where
 
 
 EXAMPLES = [(folder, path) for folder in hospital_folders(SHIPPED_ADAPTERS)

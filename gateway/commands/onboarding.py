@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway import hl7v2
-from gateway.adapter import Adapter, load, read_codes
+from gateway.adapter import Adapter, hospital_folders, load, read_codes
 from gateway.commands.opening import opened, table
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
@@ -353,26 +353,43 @@ def profile(settings: Settings, name: str, messages: tuple[Path, ...], add: bool
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False)
 @_MESSAGES
 @click.option("--all", "everything", is_flag=True, help="Also what may be chance: new things seen a few times.")
 @_inbox_options
 @click.pass_obj
-def drift(settings: Settings, name: str, messages: tuple[Path, ...], everything: bool, inbox: bool, since: int,
+def drift(settings: Settings, name: str | None, messages: tuple[Path, ...], everything: bool, inbox: bool, since: int,
           limit: int) -> int:
     """Tell how messages differ from the profile of the hospital NAME; exit status 1 when they do.
 
+    Without NAME, what arrived (--inbox) is held against every hospital's profile: a line for the nightly jobs.
     What chance explains (a rare field that the samples did not hold) is counted, and told with --all. When a change is
     known and right, `huren adapter profile NAME …` makes the profile anew; with --add it learns rare things.
     """
-    from gateway.onboarding import scaffold
-    from gateway.onboarding.drift import drift as differences
-
-    folder = folder_named(settings, name)
-    known = _kept(folder / scaffold.PROFILE, name)
     if bool(messages) == inbox:
         raise click.UsageError("name messages, or --inbox for what arrived")
-    now = _profile(settings, folder, messages, inbox, since, limit)
+    if name is not None:
+        folder = folder_named(settings, name)
+        return _told_drift(_kept(folder / _profile_name(), name),
+                           _profile(settings, folder, messages, inbox, since, limit), everything)
+    drifted = 0
+    for folder in (f for parent in settings.adapter_folders for f in hospital_folders(parent)):
+        if (folder / _profile_name()).exists():
+            click.echo(f"{folder.name}:")
+            try:
+                now = _profile(settings, folder, (), inbox, since, limit)
+            except GatewayError as error:
+                if error.category is not Category.NOT_FOUND:
+                    raise
+                click.echo(error.message, err=True)
+                continue
+            drifted |= _told_drift(_kept(folder / _profile_name(), folder.name), now, everything)
+    return drifted
+
+
+def _told_drift(known: Profile, now: Profile, everything: bool) -> int:
+    from gateway.onboarding.drift import drift as differences
+
     found = differences(known, now)
     certain = [d for d in found if d.certain]
     if told := found if everything else certain:
@@ -380,6 +397,12 @@ def drift(settings: Settings, name: str, messages: tuple[Path, ...], everything:
     click.echo(f"{len(certain)} change(s) in {now.messages} messages against a profile of {known.messages}"
                + (f"; {len(found) - len(certain)} that may be chance" if len(found) > len(certain) else ""), err=True)
     return 1 if certain else 0
+
+
+def _profile_name() -> str:
+    from gateway.onboarding.scaffold import PROFILE
+
+    return PROFILE
 
 
 def _kept(path: Path, name: str) -> Profile:

@@ -71,9 +71,12 @@ class Pseudonyms:
         """Another number of the same form: digits by digits, letters stay; an identity card number by a valid one."""
         if card := normalised(text):
             return self._identity_card(card)
-        if not any(c.isdigit() for c in text):
-            return self.name(text, whole=True) if _CJK.search(text) else text
         hashed, made = self._hash("number", text), []
+        if not any(c.isdigit() for c in text):
+            if _CJK.search(text):
+                return self.name(text, whole=True)
+            return "".join(chr(65 + (hashed >> 5 * n) % 26) if c.isalpha() else c for n, c in enumerate(text)) \
+                if len(text) > 3 else text
         for c in text:
             if c.isascii() and c.isdigit():
                 hashed, digit = divmod(hashed, 9)
