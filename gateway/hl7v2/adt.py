@@ -155,6 +155,13 @@ def _links(people: list[_Person], event: Event, builder: Builder) -> merge.Links
         if not any(person.group.all("MRG") for person in people):
             raise GatewayError(Category.INVALID, "no MRG segment says who is merged or what the number was; send it",
                                "MRG", detail="required")
+    elif event.code == "A43":
+        for person in people:
+            for mrg in person.group.all("MRG"):
+                _, main = numbers_from(mrg, 1, builder)
+                if main and builder.source.patient_id(main["system"], main["value"]) != person.resource["id"]:
+                    builder.conversion.remarks.append(Remark("MRG-1", "A43 moves a number between persons and merges "
+                                                             "no patients; send A40 to merge these two"))
     return links
 
 

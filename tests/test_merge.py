@@ -1,0 +1,295 @@
+"""Merges, links and their end through the pipeline (`gateway/hl7v2/merge.py`, `gateway.identity`), on both backends."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adt_world import World, adt, links, national, pid, result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from store_samples import check_consistent
+
+from gateway.caller import Caller
+from gateway.store import Store
+
+MERGE = ("A40", pid("B"), "MRG|A^^^^MR")
+UNDO = ("A37", pid("B"), pid("A"))
+
+
+@pytest.fixture
+def world(store: Store, tmp_path: Path) -> World:
+    """An empty world."""
+    return World(store, tmp_path)
+
+
+@pytest.fixture
+def two(world: World) -> World:
+    """Two patients of one hospital, each registered and with a result."""
+    world.accepted(adt("A28", pid("A")), adt("A28", pid("B")), result("A", "F1", "1.1"), result("B", "F2", "2.2"))
+    return world
+
+
+def test_a_merge_answers_for_both_and_its_undo_leaves_nothing(two: World) -> None:
+    """Before: two persons. After A40 every question finds both; after A37 two persons again, everything as it was."""
+    before = {number: two.versions("Patient", two.patient_id(number)) for number in "AB"}
+    assert (two.values("A"), two.values("B")) == (["1.1"], ["2.2"])
+    two.accepted(adt(*MERGE, at="20240502080000"))
+    for number in "AB":
+        assert two.values(number) == ["1.1", "2.2"]
+        reports = two.found("DiagnosticReport", patient=two.patient_id(number))
+        assert {r["subject"]["reference"] for r in reports} == {f"Patient/{two.patient_id(n)}" for n in "AB"}
+        by_number = {"patient.identifier": f"{two.source().patient_system()}|{number}"}
+        assert len(two.found("Observation", **by_number)) == 2
+    person = next(iter(set(two.store.persons_of([two.patient_id("A")]).values())))
+    assert sorted(two.store.patients_of(person)) == sorted([two.patient_id("A"), two.patient_id("B")])
+    check_consistent(two.store)
+    two.accepted(adt(*UNDO, at="20240503080000"))
+    assert (two.values("A"), two.values("B")) == (["1.1"], ["2.2"])
+    for number in "AB":
+        versions = two.versions("Patient", two.patient_id(number))
+        assert [versions[0]] == versions[2:] == before[number]  # as before the merge, and the history tells of it
+    check_consistent(two.store)
+
+
+def test_who_is_merged_says_so(two: World) -> None:
+    """The old Patient is inactive and replaced by the survivor, which replaces it; what else it said stays."""
+    two.accepted(adt(*MERGE, at="20240502080000"))
+    old, survivor = two.patient("A"), two.patient("B")
+    assert (old["active"], links(old)) == (False, {survivor["id"]: "replaced-by"})
+    assert ("active" in survivor, links(survivor)) == (False, {old["id"]: "replaces"})
+    assert old["name"][0]["text"] == "王小明"
+    assert [p["id"] for p in two.found("Patient", active="false")] == [old["id"]]
+    assert {p["id"] for p in two.found("Patient", link=f"Patient/{old['id']}")} == {survivor["id"]}
+
+
+def test_a_merge_of_an_unknown_patient_is_kept_for_what_comes_later(world: World) -> None:
+    """MRG-1 names nobody yet: an inactive Patient stands for the number, and a late result is the survivor's."""
+    world.accepted(adt("A40", pid("B"), "MRG|A^^^^MR||||||李^小明"))
+    old = world.patient("A")
+    assert (old["active"], old["name"][0]["text"]) == (False, "李小明")
+    world.accepted(result("A", "F1", "1.1", at="20240601090000"))
+    assert world.values("B") == ["1.1"]
+    assert world.patient("A") == old  # the laboratory's copy is no registration
+    check_consistent(world.store)
+
+
+def test_a_late_result_under_the_old_number_is_the_survivors(two: World) -> None:
+    """It keeps the old Patient as its subject and is found by both."""
+    two.accepted(adt(*MERGE), result("A", "F3", "3.3", at="20240601090000"))
+    assert two.values("B") == ["1.1", "2.2", "3.3"]
+    two.accepted(adt(*UNDO, at="20240602080000"))
+    assert two.values("B") == ["2.2"]
+
+
+@pytest.mark.parametrize("event", ["A18", "A30", "A34", "A36", "A39", "A40", "A46", "A47", "A48"])
+def test_every_event_that_merges_or_renames(two: World, event: str) -> None:
+    """Merges of all versions, and the change of a number, say the same by PID-3 and MRG-1."""
+    two.accepted(adt(event, pid("B"), "MRG|A^^^^MR", version="2.3"))
+    assert links(two.patient("A")) == {two.patient_id("B"): "replaced-by"}
+    assert two.values("B") == ["1.1", "2.2"]
+
+
+def test_chains_and_several_pairs(world: World) -> None:
+    """A into B and B into C, and D into C, in one message or in several: one person; B is inactive, C is not."""
+    numbers = [("H1", n) for n in "ABCDEF"]
+    world.accepted(*(adt("A28", pid(n)) for n in "ABCDEF"),
+                   adt("A40", pid("B"), "MRG|A^^^^MR", pid("C"), "PD1|||", "MRG|B^^^^MR"),
+                   adt("A40", pid("C"), "MRG|D^^^^MR"), adt("A40", pid("F"), "MRG|E^^^^MR"))
+    assert world.persons(numbers) == [{("H1", n) for n in "ABCD"}, {("H1", "E"), ("H1", "F")}]
+    assert [world.patient(n).get("active", True) for n in "ABCD"] == [False, False, True, False]
+    assert links(world.patient("B")) == {world.patient_id("A"): "replaces", world.patient_id("C"): "replaced-by"}
+    world.accepted(adt("A37", pid("C"), pid("B"), at="20240502080000"))
+    assert world.persons(numbers[:4]) == [{("H1", "A"), ("H1", "B")}, {("H1", "C"), ("H1", "D")}]
+    assert world.patient("B").get("active", True)
+    check_consistent(world.store)
+
+
+@pytest.mark.parametrize("segments, where", [
+    ((pid("A"), "MRG|A^^^^MR"), "MRG-1"), ((pid("A"),), "MRG"), ((pid("A"), "MRG||||"), "MRG-1"),
+    (("MRG|A^^^^MR",), "PID")])
+def test_a_merge_that_names_no_two_patients_is_refused(two: World, segments: tuple[str, ...], where: str) -> None:
+    """INVALID with the place; nothing has changed."""
+    before = two.versions("Patient", two.patient_id("A"))
+    receipt = two.send(adt("A40", *segments))
+    assert (receipt.category, receipt.where) == ("invalid", where)
+    assert two.versions("Patient", two.patient_id("A")) == before
+
+
+def test_a_merge_said_twice_makes_no_version(two: World) -> None:
+    """The same bytes, or the same merge in another message: nothing new."""
+    first = adt(*MERGE, at="20240502080000")
+    two.accepted(first)
+    versions = {n: two.versions("Patient", two.patient_id(n)) for n in "AB"}
+    assert two.send(first).resend
+    two.accepted(adt(*MERGE, at="20240503080000"))
+    assert versions == {n: two.versions("Patient", two.patient_id(n)) for n in "AB"}
+
+
+def test_the_newest_of_two_crossing_merges_counts_in_any_order(store: Store, tmp_path: Path) -> None:
+    """A into B, then B into A: whichever message comes first, A is who remains."""
+    world = World(store, tmp_path)
+    for n, order in enumerate(itertools.permutations(range(3))):
+        a, b = f"A{n}", f"B{n}"
+        said = [adt("A40", pid(b), f"MRG|{a}^^^^MR", at="20240502080000"),
+                adt("A40", pid(a), f"MRG|{b}^^^^MR", at="20240503080000"), adt("A08", pid(b), at="20240504080000")]
+        world.accepted(*(said[at] for at in order))
+        old, kept = world.patient(b), world.patient(a)
+        assert (links(kept), kept.get("active", True)) == ({old["id"]: "replaces"}, True)
+        assert (links(old), old.get("active", True)) == ({kept["id"]: "replaced-by"}, False)
+
+
+def test_link_and_unlink(two: World) -> None:
+    """A24 says that two numbers are one person, and both stay in use; A37 takes it back."""
+    before = [two.patient("A"), two.patient("B")]
+    two.accepted(adt("A24", pid("A"), "PD1||", pid("B"), at="20240502080000"))
+    assert links(two.patient("A")) == {two.patient_id("B"): "seealso"} and "active" not in two.patient("A")
+    assert two.values("A") == ["1.1", "2.2"]
+    two.accepted(adt("A37", pid("A"), pid("B"), at="20240503080000"))
+    assert [two.patient("A"), two.patient("B")] == before
+    assert two.values("A") == ["1.1"]
+
+
+def test_an_undo_of_what_was_never_said_is_refused(two: World) -> None:
+    """NOT_FOUND: its sender believes that two are one which are not, or not by this link."""
+    receipt = two.send(adt(*UNDO))
+    assert (receipt.category, receipt.where) == ("not-found", "PID-3")
+    alone = two.send(adt("A37", pid("A")))
+    assert (alone.category, alone.where) == ("invalid", "PID")
+
+
+def test_an_older_undo_does_not_undo_a_newer_merge(two: World) -> None:
+    """It comes late; the pair was merged again since."""
+    two.accepted(adt(*MERGE, at="20240505080000"), adt(*UNDO, at="20240504080000"))
+    assert two.values("A") == ["1.1", "2.2"]
+
+
+def test_registration_keeps_the_links(two: World) -> None:
+    """An update of either Patient, late or not, and a merge that comes late, lose no link."""
+    two.accepted(adt("A08", pid("A", name="王^大明"), at="20240510080000"), adt(*MERGE, at="20240502080000"),
+                 adt("A08", pid("B", name="王^大明"), at="20240511080000"), adt("A31", pid("A"), at="20240501100000"))
+    assert links(two.patient("A")) == {two.patient_id("B"): "replaced-by"}
+    assert links(two.patient("B")) == {two.patient_id("A"): "replaces"}
+    assert two.patient("A")["name"][0]["text"] == two.patient("B")["name"][0]["text"] == "王大明"
+    two.accepted(adt("A08", pid("A"), at="20240512080000"))
+    assert two.patient("A")["active"] is False
+
+
+def test_a_person_of_two_hospitals_and_a_merge_in_one(world: World) -> None:
+    """H1's C is H2's X by the national number; A is merged into C: A's results are found from H2, until the undo."""
+    number = national()
+    world.accepted(adt("A28", pid("A")), adt("A28", pid("C", id_number=number)),
+                   adt("A28", pid("X", id_number=number), facility="H2"),
+                   result("A", "F1", "1.1"), result("C", "F2", "2.2"), result("X", "F3", "3.3", facility="H2"))
+    assert world.values("X", "H2") == ["2.2", "3.3"]
+    world.accepted(adt("A40", pid("C", id_number=number), "MRG|A^^^^MR", at="20240502080000"))
+    assert world.values("X", "H2") == world.values("A") == ["1.1", "2.2", "3.3"]
+    own = Caller("h2", world.source("H2").institution, ("institution/*.rs",))
+    shown = world.found("Observation", own, patient=world.patient_id("X", "H2"))
+    assert len(shown) == 1  # a merge opens no hospital's data to another
+    world.accepted(adt("A37", pid("C"), pid("A"), at="20240503080000"))
+    assert world.values("X", "H2") == ["2.2", "3.3"] and world.values("A") == ["1.1"]
+    check_consistent(world.store)
+
+
+def test_a_hospital_merges_its_own_patients_only(world: World) -> None:
+    """Equal numbers of another hospital are other patients."""
+    for facility in ("H1", "H2"):
+        world.accepted(*(adt("A28", pid(n), facility=facility) for n in "AB"))
+    world.accepted(adt(*MERGE, facility="H2"))
+    assert world.persons([(f, n) for f in ("H1", "H2") for n in "AB"]) == [
+        {("H1", "A")}, {("H1", "B")}, {("H2", "A"), ("H2", "B")}]
+
+
+def test_a_number_that_was_somebody_elses_does_not_come_along(world: World) -> None:
+    """A child was registered under its mother's number and is merged into its own record: the mother is not in it."""
+    mother, child = national(born="19850101", order=102), national(born="20200101", order=102)
+    world.accepted(adt("A28", pid("M", born="19850101", sex="F", id_number=mother), facility="H2"),
+                   adt("A28", pid("A", born="19850101", sex="F", id_number=mother)),
+                   adt("A28", pid("C", born="20200101", sex="F", id_number=child)))
+    assert world.persons([("H1", "A"), ("H2", "M")]) == [{("H1", "A"), ("H2", "M")}]
+    before = world.patient("A")
+    world.accepted(adt("A40", pid("C", born="20200101", sex="F", id_number=child), "MRG|A^^^^MR", at="20240502080000"))
+    assert world.persons([("H1", "A"), ("H1", "C"), ("H2", "M")]) == [{("H1", "A"), ("H1", "C")}, {("H2", "M")}]
+    world.accepted(adt("A37", pid("C", born="20200101", sex="F"), pid("A", born="19850101", sex="F"),
+                       at="20240503080000"))
+    assert world.patient("A") == before
+    assert world.persons([("H1", "A"), ("H2", "M")]) == [{("H1", "A"), ("H2", "M")}]
+
+
+def test_another_identifier_that_changes_is_no_merge(two: World) -> None:
+    """A47 of an identity card: the Patient has the new number; no second Patient is made of the old one."""
+    wrong, right = national(order=101), national(order=103)
+    two.accepted(adt("A08", pid("A", id_number=wrong), at="20240502080000"))
+    two.accepted(adt("A47", pid("A", id_number=right), f"MRG|{wrong}^^^^NNCHN", at="20240503080000"))
+    patient = two.patient("A")
+    assert [i["value"] for i in patient["identifier"]] == ["A", right] and "link" not in patient
+
+
+# ---------------------------------------------------------------- any sequence
+
+PATIENTS = [("H1", n) for n in "ABCD"] + [("H2", n) for n in "XY"]
+_PAIRS = st.sampled_from([(f, a, b) for f, names in (("H1", "ABCD"), ("H2", "XY")) for a in names for b in names
+                          if a != b])
+STEPS = st.lists(st.tuples(st.sampled_from(["A40", "A40", "A47", "A24", "A37", "A37"]), _PAIRS)
+                 | st.tuples(st.just("A08"), st.sampled_from(PATIENTS), st.sampled_from([0, 1])), max_size=12)
+_EXAMPLES = itertools.count()
+
+
+def _components(edges: set[frozenset[tuple[str, str]]],
+                numbers: dict[tuple[str, str], str]) -> list[set[tuple[str, str]]]:
+    """Who is one person, in the plainest way: whoever is linked, and whoever has an equal number."""
+    groups = [{patient} for patient in PATIENTS]
+    same = [frozenset({p, q}) for p, q in itertools.combinations(PATIENTS, 2)
+            if numbers[p] and numbers[p] == numbers[q]]
+    for edge in [*edges, *same]:
+        joined = set().union(*(group for group in groups if group & edge))
+        groups = [group for group in groups if not group & edge] + [joined]
+    return sorted(groups, key=sorted)
+
+
+def _step(world: World, example: int, event: str, who: tuple[str, ...], more: list[int], time: str,
+          edges: set[frozenset[tuple[str, str]]], numbers: dict[tuple[str, str], str]) -> None:
+    """Send one event, and do the same to the model."""
+    prefix = f"E{example}"
+    if event == "A08":
+        facility, name = who
+        numbers[facility, name] = national(order=4 * example + 2 * more[0] + 1)  # nobody's of another example
+        world.accepted(adt("A08", pid(prefix + name, id_number=numbers[facility, name]), at=time, facility=facility))
+        return
+    facility, one, other = who
+    edge = frozenset({(facility, one), (facility, other)})
+    first, second = pid(prefix + one), pid(prefix + other)
+    if event == "A37":
+        receipt = world.send(adt(event, first, second, at=time, facility=facility))
+        assert receipt.category == (None if edge in edges else "not-found")
+        edges.discard(edge)
+        return
+    world.accepted(adt(event, first, second if event == "A24" else f"MRG|{prefix}{other}^^^^MR", at=time,
+                       facility=facility))
+    edges.add(edge)
+
+
+def test_any_sequence_of_merges_links_and_undos(store: Store, tmp_path: Path) -> None:
+    """After every step persons are the connected components of links and numbers, and the tables hold together."""
+    world = World(store, tmp_path)
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(STEPS)
+    def run(steps: list[tuple[Any, ...]]) -> None:
+        example = next(_EXAMPLES)
+        prefix = f"E{example}"
+        edges: set[frozenset[tuple[str, str]]] = set()
+        numbers = dict.fromkeys(PATIENTS, "")
+        world.accepted(*(adt("A28", pid(prefix + n), facility=f) for f, n in PATIENTS))
+        for at, (event, who, *more) in enumerate(steps):
+            time = f"202405020800{at:02}"
+            _step(world, example, event, who, more, time, edges, numbers)
+            found = [{(f, n.removeprefix(prefix)) for f, n in group}
+                     for group in world.persons((f, prefix + n) for f, n in PATIENTS)]
+            assert sorted(found, key=sorted) == _components(edges, numbers)
+
+    run()
+    check_consistent(store)
