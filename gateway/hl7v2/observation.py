@@ -86,7 +86,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     _put_value(made, obx, sent, values, report.rejection if report else {})
     if flags := builder.flags(obx):
         made["interpretation"] = flags
-    if result.notes and (notes := notes_of(result.notes)):
+    if result.notes and (notes := notes_of(result.notes, builder)):
         made["note"] = notes
     if long:
         _put_details(made, obx, builder)
@@ -102,6 +102,8 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         made["component"] = [value.put({"code": fresh(concept)}) for value in several]
     if report is None:
         return builder.add(made, builder.sent_at, "refuse")
+    if known.part:
+        builder.parts[f"Observation/{made['id']}"] = known.part
     return builder.add(made, report.as_of, "skip" if report.focus else "refuse")
 
 

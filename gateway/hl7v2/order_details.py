@@ -19,12 +19,13 @@ from gateway.hl7v2.datatypes import (
 )
 from gateway.hl7v2.message import Part, Segment
 from gateway.hl7v2.order_states import NEW
-from gateway.hl7v2.request import Order, Subject, section_of
+from gateway.hl7v2.request import Order, Subject, group_number, section_of
 from gateway.hl7v2.specimen import add_specimens
 from gateway.source import Resource
 from gateway.terminology import BASE
 
 _STATUS_REASON = "http://hl7.org/fhir/StructureDefinition/request-statusReason"
+_REPORT_REASON = "http://hl7.org/fhir/StructureDefinition/event-statusReason"
 _CALL_BACK = "http://hl7.org/fhir/StructureDefinition/servicerequest-order-callback-phone-number"
 _LATERALITY = f"{BASE}/StructureDefinition/laterality"
 _PURPOSES = f"{BASE}/CodeSystem/recognition-purpose"
@@ -239,7 +240,7 @@ def _explain(made: Resource, order: Order, builder: Builder) -> None:
     if details := [detail for at in (46, 47) for part in obr.repetitions(at)
                    if (detail := codeable(part, builder.source, f"OBR-{at}"))]:
         made["orderDetail"] = details
-    said = [text for result in order.results if (text := _observed(result.obx))]
+    said = [text for result in order.results if (text := answer_line(result.obx))]
     if said:
         made.setdefault("supportingInfo", []).extend({"display": text} for text in said)
     if orc is not None:
@@ -255,14 +256,8 @@ def _explain(made: Resource, order: Order, builder: Builder) -> None:
 
 
 def _label(made: Resource, orc: Segment, builder: Builder) -> None:
-    """ORC-28 (table 0177) as security labels, which change nothing of who may see the order; ORC-29 (table 0482), an
-    order for an inpatient or an outpatient, as locationCode."""
-    labels = [coding for part in orc.repetitions(28)
-              for coding in codeable(part, builder.source, "ORC-28", "0177").get("coding", ())]
-    if labels:
-        standard = f"{tables.V2}0177"
-        made["meta"]["security"] = [
-            {**tables.CONFIDENTIALITY.get(one["code"], one)} if one["system"] == standard else one for one in labels]
+    """ORC-28 as security labels; ORC-29 (table 0482), an order for an inpatient or an outpatient, as locationCode."""
+    _secure(made, orc, builder)
     if place := builder.coded(orc, 29, "0482"):
         code = builder.source.table("ORC-29", orc.get(29)).upper()
         if known := tables.ORDER_PLACE.get(code):
@@ -270,7 +265,28 @@ def _label(made: Resource, orc: Segment, builder: Builder) -> None:
         made["locationCode"] = [place]
 
 
-def _observed(obx: Segment) -> str:
+def _secure(made: Resource, orc: Segment, builder: Builder) -> None:
+    """ORC-28 (table 0177) as security labels, which change nothing of who may see the resource."""
+    labels = [coding for part in orc.repetitions(28)
+              for coding in codeable(part, builder.source, "ORC-28", "0177").get("coding", ())]
+    if labels:
+        standard = f"{tables.V2}0177"
+        made["meta"]["security"] = [
+            {**tables.CONFIDENTIALITY.get(one["code"], one)} if one["system"] == standard else one for one in labels]
+
+
+def tell_report(made: Resource, orc: Segment, builder: Builder) -> None:
+    """What a report repeats of its order: the numbers of the group (ORC-4), why its state changed (ORC-16), labels
+    (ORC-28)."""
+    if orc.raw_field(4) or orc.raw_field(38):
+        made["identifier"] += [number for number in (group_number(orc, builder), _filler_group(orc, builder)) if number]
+    if reason := builder.coded(orc, 16):
+        made.setdefault("extension", []).append({"url": _REPORT_REASON, "valueCodeableConcept": reason})
+    if orc.raw_field(28):
+        _secure(made, orc, builder)
+
+
+def answer_line(obx: Segment) -> str:
     """OBX of an order as one line of text: it is an answer to a question, not a result."""
     value = " ".join(part.get(2) or part.text for part in obx.repetitions(5))
     unit = obx.get(6)

@@ -15,7 +15,7 @@ from gateway.hl7v2.imaging_report import accession, is_of_images, studies_of
 from gateway.hl7v2.message import Segment
 from gateway.hl7v2.narrative import joined, tell
 from gateway.hl7v2.observation import Report, add_observation
-from gateway.hl7v2.order_details import laterality
+from gateway.hl7v2.order_details import laterality, tell_report
 from gateway.hl7v2.parents import Told, report_key
 from gateway.hl7v2.participation import people_in
 from gateway.hl7v2.people import named_person
@@ -37,6 +37,9 @@ from gateway.hl7v2.request import (
 from gateway.hl7v2.specimen import add_specimens, is_haemolysed, is_rejected, rejection
 
 _REPORT_NOTE = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
+_FUNCTION = "http://hl7.org/fhir/StructureDefinition/event-performerFunction"
+#: Field of OBR, role of PRT-4 (table 0912), v3-ParticipationType.
+_FUNCTIONS = ((34, "TN", "SPRF", "secondary performer"), (35, "TR", "TRANS", "Transcriber"))
 
 #: An order's own message is newer than any report's copy of it: the copies' times lie this much (µs) before all others.
 _COPY = 10**16
@@ -66,7 +69,8 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
     for group, specimen in zip(order.specimens, specimens, strict=False):
         if group.results:
             add_specimen_observations(group, specimen, report, subject, builder)
-    extension = [{"url": _REPORT_NOTE, "valueAnnotation": note} for note in notes_of([*order.notes, *subject.notes])]
+    extension = [{"url": _REPORT_NOTE, "valueAnnotation": note}
+                 for note in notes_of([*order.notes, *subject.notes], builder)]
     if obr.raw_field(15) or obr.raw_field(45):
         extension += laterality(obr)
     if text:
@@ -74,6 +78,8 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
     if extension:
         made["extension"] = extension
     made["identifier"] = order_identifiers(numbers, builder)
+    if order.orc is not None and order.orc.size > 4:
+        tell_report(made, order.orc, builder)
     studies = studies_of(order, category, builder)
     of_images = is_of_images(category, studies, concept)
     if of_images and (other := accession(order, builder)) and other not in made["identifier"]:
@@ -89,7 +95,7 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
     made.update(report.effective)
     if issued := builder.instant(obr, 22):
         made["issued"] = issued
-    made["performer"] = [builder.hospital(), *_people(order, (34, 35), ("TN", "TR"), builder)]
+    made["performer"] = _performers(order, builder)
     if interpreters := _people(order, (32, 33), ("PI", "PRI", "AI", "ARI"), builder):
         made["resultsInterpreter"] = interpreters
     for name, references in (("specimen", specimens), ("result", results), ("imagingStudy", studies),
@@ -116,6 +122,19 @@ def _people(order: Order, fields: tuple[int, ...], roles: tuple[str, ...], build
     if order.participants:
         people += [person for person in people_in(order.participants, roles, builder) if person not in people]
     return people
+
+
+def _performers(order: Order, builder: Builder) -> list[Reference]:
+    """The hospital, who assisted (OBR-34) and who wrote the report down (OBR-35), by field or by PRT."""
+    found = [builder.hospital()]
+    known: list[Reference] = []
+    for at, role, code, display in _FUNCTIONS:
+        function = {"coding": [{"system": f"{tables.V3}ParticipationType", "code": code, "display": display}]}
+        for person in _people(order, (at,), (role,), builder):
+            if person not in known:
+                known.append(person)
+                found.append({"extension": [{"url": _FUNCTION, "valueCodeableConcept": function}], **person})
+    return found
 
 
 def _of_specimens(groups: list[SpecimenGroup], builder: Builder) -> tuple[list[str], dict[str, Any]]:

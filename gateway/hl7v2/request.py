@@ -113,12 +113,12 @@ def group_number(orc: Segment, builder: Builder) -> dict[str, Any] | None:
     return entity_identifier(pair if len(pair) > 1 else number, "placer-group", builder.source, "PGN")
 
 
-def notes_of(segments: list[Segment], builder: Builder | None = None) -> list[dict[str, Any]]:
+def notes_of(segments: list[Segment], builder: Builder) -> list[dict[str, Any]]:
     """NTE segments as Annotations: each segment and each repetition of NTE-3 is a line.
 
-    With ``builder``, NTE-5 is the author and NTE-6 the time: lines of another author or time are another Annotation.
+    NTE-5 is the author and NTE-6 the time: lines of another author or time are another Annotation.
     """
-    if builder is None or all(nte.size < 6 for nte in segments):
+    if all(nte.size < 6 for nte in segments):
         text = "\n".join(text_of(nte.repetitions(3)) for nte in segments).strip()
         return [{"text": text}] if text else []
     found: list[tuple[tuple[str, str], dict[str, Any]]] = []

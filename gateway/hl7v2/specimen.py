@@ -152,7 +152,7 @@ def _from_spm(spm: Segment, group: SpecimenGroup, fallback_key: str, patient: Re
                       if (c := codeable(part, source, f"SPM-{at}", table))]:
         made["condition"] = conditions
     if notes := [*([{"text": description}] if (description := text_of(spm.repetitions(14))) else []),
-                 *notes_of(group.notes)]:
+                 *notes_of(group.notes, builder)]:
         made["note"] = notes
     return builder.add(made, as_of, "skip")
 
@@ -237,7 +237,7 @@ def _from_container(group: SpecimenGroup, fallback_key: str, patient: Reference,
         made["processing"] = processing
     if containers := _containers(None, group.containers, builder):
         made["container"] = containers
-    if notes := notes_of(group.notes):
+    if notes := notes_of(group.notes, builder):
         made["note"] = notes
     return builder.add(made, as_of, "skip")
 
