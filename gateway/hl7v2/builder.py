@@ -11,6 +11,7 @@ from gateway.hl7v2.datatypes import code_text, codeable, coding_system, unit_par
 from gateway.hl7v2.memory import Known, fresh, fresh_ranges, keep, memory_of
 from gateway.hl7v2.message import Message, Part, Segment
 from gateway.hl7v2.ranges import reference_range
+from gateway.hl7v2.sections import part_of
 from gateway.hl7v2.values import interpretations
 from gateway.source import Change, Conversion, Resource, Source, Unmapped
 
@@ -33,6 +34,8 @@ class Builder:
         self.people: dict[str, Reference | None] = {}  # XCN as sent → its reference: every OBX may name the same
         self.organizations: dict[tuple[str, str, str], Reference | None] = {}  # OBX-23, 24 and 15 → its reference
         self.observed: set[tuple[str, str]] = set()  # specimen and OBX that were taken
+        self.sub_identified = False  # some OBX-4 is filled
+        self.parts: dict[str, str] = {}  # Observations of the report that is being made → findings, impression or text
         self.readings: list[tuple[str, str]] = []  # title and text of a report's clinical documents
         self._unmapped: dict[Unmapped, None] = {}  # in order, each once
         self._keys: dict[str, int] = {}
@@ -179,13 +182,17 @@ class Builder:
 
         The concept comes as a copy for a resource, and with what else the field says.
         """
-        raw = segment.raw_field(field)
-        known = self.memory.concepts.get((field, raw))
-        if known is None:
-            known = keep(self.memory.concepts, (field, raw), raw, self._read_concept(segment, field))
+        known = self.known(segment, field)
         if not known.mapped and known.code not in DICOM_STUDIES:
             self._unmapped.setdefault(Unmapped(kind, known.code, known.text, unit, f"{segment.name}-{field}"))
         return fresh(known.concept), known
+
+    def known(self, segment: Segment, field: int) -> Known:
+        """What a code field says: to be read, never to be put into a resource itself."""
+        raw = segment.raw_field(field)
+        known = self.memory.concepts.get((field, raw))
+        return known if known is not None else keep(self.memory.concepts, (field, raw), raw,
+                                                    self._read_concept(segment, field))
 
     def _read_concept(self, segment: Segment, field: int) -> Known:
         """The local code is looked up; where it is unmapped, the alternate code (component 4) is.
@@ -217,7 +224,7 @@ class Builder:
             mapped = mapped or mapped_beside
         if "coding" in concept and len(concept["coding"]) > 1:
             concept["coding"] = _unique(concept["coding"])
-        return Known(concept, local, sent, text, mapped)
+        return Known(concept, local, sent, text, mapped, part_of(part, self.source) if field == 3 else "")
 
     def finished(self) -> Conversion:
         """Everything gathered."""

@@ -23,19 +23,21 @@ _Value = TypeVar("_Value")
 
 
 class Known(NamedTuple):
-    """A code field, read: the concept, its code for ids, component 1 as sent, the text, and whether it is mapped."""
+    """A code field, read: the concept, its code for ids, component 1 as sent, the text, whether it is mapped, and
+    which part of a report it names (`sections`)."""
 
     concept: dict[str, Any]
     code: str
     sent: str
     text: str
     mapped: bool
+    part: str = ""
 
 
 class Memory:
     """What was read from one hospital's messages of one kind of delimiters and character set."""
 
-    __slots__ = ("concepts", "units", "ranges", "flags", "coded", "states", "times", "parts")
+    __slots__ = ("concepts", "units", "ranges", "flags", "coded", "states", "times")
 
     def __init__(self) -> None:
         self.concepts: dict[tuple[int, str], Known] = {}  # number and text of the field
@@ -44,7 +46,6 @@ class Memory:
         self.flags: dict[str, list[dict[str, Any]]] = {}
         self.coded: dict[tuple[str, str], dict[str, Any]] = {}  # place and text
         self.states: dict[tuple[int, str], tuple[str, str]] = {}  # number and text → the table's and FHIR's
-        self.parts: dict[str, str] = {}  # OBX-3 → findings, impression or nothing
         self.times: dict[tuple[str, int, int, str], str] = {}  # segment, field, component, text
 
 

@@ -64,9 +64,9 @@ def values_of(obx: Segment, units: dict[str, str], source: Source, lines: list[S
     TX and FT repetitions are the lines of one text (v2.5.1 2.A.78), as are ``lines``, the OBX that continue this one;
     NA and MA repetitions are the rows of one array.
     """
-    if obx.raw_field(2) == "NM" and (text := obx.plain(5)) and (number := decimal(text)) is not None:
-        if source.tables and "OBX-5" in source.tables and _says_nothing(text, source):
-            return []
+    kind = obx.raw_field(2)
+    if (kind == "NM" or units and kind == "ST" and source.habits.get("st_numbers")) and (text := obx.plain(5)) \
+            and (number := decimal(text)) is not None and text not in source.tables.get("OBX-5", ()):
         return [Value("valueQuantity", quantity(number, units))]  # what nearly all results are
     kind = obx.get(2).upper()
     if lines or kind in ("TX", "FT"):
@@ -153,7 +153,8 @@ def _titre(text: str) -> Value | None:
 
 
 def _numeric(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
-    return _number(part.text, units, source)
+    text = part.text
+    return None if text.strip() in source.tables.get("OBX-5", ()) else _number(text, units, source)
 
 
 def _integer(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
