@@ -10,7 +10,6 @@ alone only keeps results apart, and its form is each sender's own (OG, v2.8.2 2A
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 from gateway.hl7v2 import tables
@@ -33,11 +32,6 @@ _NUMBERS = ("NM", "SN", "NR", "NA")
 
 #: OBX and the Observation that it became.
 Made = tuple[Segment, Resource]
-
-
-def may_belong(obxs: Iterable[Segment], builder: Builder) -> bool:
-    """Whether there is anything to look at: few laboratories fill OBX-4."""
-    return "organism_codes" in builder.source.habits or any(obx.raw_field(4) for obx in obxs)
 
 
 def gather(results: list[Made], obr: Segment, builder: Builder) -> None:

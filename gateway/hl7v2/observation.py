@@ -173,6 +173,7 @@ def _put_value(made: Resource, obx: Segment, sent_status: str, values: list[Valu
 def _extensions(obx: Segment, sub_id: str, values: list[Value], builder: Builder) -> list[dict[str, Any]]:
     extension: list[dict[str, Any]] = []
     if sub_id:
+        builder.sub_identified = True
         extension.append({"url": _SUB_ID, "extension": _sub_identifier(obx, sub_id)})
     if obx.size > 10 and obx.raw_field(10):
         extension += _nature_of_test(obx, builder)

@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import code_text, entity_identifier, entity_system
-from gateway.hl7v2.isolates import Made, gather, may_belong, reference_to, relate
+from gateway.hl7v2.isolates import Made, gather, reference_to, relate
 from gateway.hl7v2.message import Part, Segment
 from gateway.hl7v2.request import Numbers, Order, request_key, shares_number
 from gateway.source import Remark, Resource
@@ -74,7 +74,7 @@ def is_child(order: Order) -> bool:
 def add_relations(told: list[Told], builder: Builder) -> None:
     """Tie one patient's reports and results of this message together, and to parents of earlier ones."""
     children = [one for one in told if is_child(one.order)]
-    groups = [one for one in told if may_belong(one.obxs, builder)]
+    groups = told if builder.sub_identified or "organism_codes" in builder.source.habits else []
     if not children and not groups:
         return
     made = {f"{c.resource['resourceType']}/{c.resource['id']}": c.resource for c in builder.conversion.changes}
