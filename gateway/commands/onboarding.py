@@ -129,8 +129,10 @@ def _tell_new(done: Onboarded, found: Samples, chosen: tuple[str, ...], faciliti
     for line in _habits(done):
         click.echo(line)
     click.echo(f"{done.codes} local codes, {done.proposed} of them with candidates in the catalogue")
-    click.echo(f"As the folder stands, {done.accepted} of {habits.messages} messages are accepted"
-               + (":" if done.refused else "."))
+    agreed = done.accepted + done.would_be
+    also = f", {agreed} with what is obvious in the manifest's proposals" if done.would_be else ""
+    click.echo(f"As the folder stands, {done.accepted} of {habits.messages} messages are accepted{also}"
+               + ("; refused:" if done.refused else "."))
     for sentence, count in done.refused.most_common(_MOST_TOLD):
         click.echo(f"  {count} × {sentence}")
     click.echo()

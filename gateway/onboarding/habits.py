@@ -256,8 +256,8 @@ class _Reader:
                 continue
             self._offset(text)
             impossible = timestamps.as_of_us(text, "UTC") is None
-            if impossible or _FILLER.match(text):
-                shown = text if _FILLER.match(text) else _masked(text)
+            if impossible or is_filler(text):
+                shown = text if is_filler(text) else _masked(text)
                 self.habits.fillers.setdefault(f"{segment.name}-{at}", Counter())[shown] += 1
 
     def _offset(self, text: str) -> None:
@@ -330,6 +330,11 @@ class _Reader:
             self.habits.shared_numbers.add(len(services) > 1)
         for place, told in sorted(self._strange.items()):
             self.habits.strange[place] = told.counts(OBVIOUS.get(place, ()))
+
+
+def is_filler(text: str) -> bool:
+    """Whether a time is one that programs write for "unknown": it is nobody's."""
+    return _FILLER.match(text) is not None
 
 
 def _masked(text: str) -> str:

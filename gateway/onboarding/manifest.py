@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gateway.onboarding.habits import OBVIOUS, ZONES, Habits
+from gateway.onboarding.habits import OBVIOUS, ZONES, Habits, is_filler
 from gateway.onboarding.images import ImageHabits
 
 _SOME = 0.5  # more than half: a habit, not a slip
@@ -159,10 +159,19 @@ def _tables(habits: Habits) -> Iterator[str]:
         yield ""
         yield f'# [hl7v2.tables."{place}"]   # fillers or no possible times: a row here says that they mean nothing'
         for value, count in counter.most_common(10):
-            if "9" in value and not value.startswith("9999"):
-                yield f"#   {count} times something of the form {value}: ask the hospital"
-            else:
+            if is_filler(value):
                 yield f'# {_toml(value)} = ""   # {count} times'
+            else:
+                yield f"#   {count} times something of the form {value}: ask the hospital"
+
+
+def obvious_tables(habits: Habits) -> dict[str, dict[str, str]]:
+    """The tables with every proposal that needs no question to the hospital."""
+    made = {place: {value: OBVIOUS[place][value] for value in counter if value in OBVIOUS.get(place, ())}
+            for place, counter in habits.strange.items()}
+    for place, counter in habits.fillers.items():
+        made.setdefault(place, {}).update({value: "" for value in counter if is_filler(value)})
+    return made
 
 
 def _dicom(images: ImageHabits | None) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from gateway.hl7v2 import Message
 from gateway.onboarding import codes, profile
 from gateway.onboarding.habits import Habits, read_habits, senders
 from gateway.onboarding.images import ImageHabits, read_images
-from gateway.onboarding.manifest import Hospital, manifest_text
+from gateway.onboarding.manifest import Hospital, manifest_text, obvious_tables
 from gateway.onboarding.pseudonyms import Pseudonyms
 from gateway.onboarding.samples import Samples
 from gateway.onboarding.suggest import Candidate, suggest
@@ -37,6 +38,7 @@ class Onboarded:
     codes: int = 0
     proposed: int = 0  # of them with a candidate
     accepted: int = 0
+    would_be: int = 0  # of the refused, accepted with the obvious of what the manifest proposes
     refused: Counter[str] = field(default_factory=Counter)  # category, place and sentence → messages
 
 
@@ -91,8 +93,7 @@ def _fill(done: Onboarded, folder: Path, messages: list[tuple[bytes, Message]], 
     _codes(done, folder, [message for _, message in messages])
     progress("making the profile")
     keep_profile(done.files, folder, profile.profile_of(messages))
-    progress("converting every message")
-    _convert(done, load(folder), messages)
+    _convert(done, load(folder), messages, progress)
 
 
 def _of(raw: bytes, facilities: tuple[str, ...]) -> bool:
@@ -127,13 +128,27 @@ def keep_profile(files: list[Path], folder: Path, made: profile.Profile) -> None
     files += [folder / PROFILE, folder / "profile.tsv"]
 
 
-def _convert(done: Onboarded, adapter: Adapter, messages: list[tuple[bytes, Message]]) -> None:
-    for _, message in messages:
-        try:
-            conformance.checked(adapter.convert_hl7(message, message.header.sending_facility))
+def _convert(done: Onboarded, adapter: Adapter, messages: list[tuple[bytes, Message]],
+             progress: Callable[[str], None]) -> None:
+    """What becomes of the samples as the folder stands, and with the obvious of what its manifest proposes."""
+    source = dataclasses.replace(adapter.source, tables=obvious_tables(done.habits))
+    agreed = dataclasses.replace(adapter, source=source)
+    for number, (_, message) in enumerate(messages):
+        if number % 100 == 0:
+            progress(f"converting message {number} of {len(messages)}")
+        if (error := _refusal(adapter, message)) is None:
             done.accepted += 1
-        except GatewayError as error:
+        else:
             done.refused[str(error)] += 1
+            done.would_be += _refusal(agreed, message) is None
+
+
+def _refusal(adapter: Adapter, message: Message) -> GatewayError | None:
+    try:
+        conformance.checked(adapter.convert_hl7(message, message.header.sending_facility))
+    except GatewayError as error:
+        return error
+    return None
 
 
 def _write(done: Onboarded, path: Path, text: str) -> None:
