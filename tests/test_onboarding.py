@@ -327,10 +327,11 @@ def test_accepting_by_score_needs_one_clear_candidate() -> None:
 def test_candidates_are_named_in_the_list() -> None:
     """Item, its name and the score stand beside the hospital's own words."""
     item = next(iter(catalogue().items.values()))
-    text = suggested_csv([code("1", "名")], [[Candidate(item.code, 0.875)]]).removeprefix("\ufeff")
+    text = suggested_csv([code("1", "名")], [[Candidate(item.code, 0.875, ("the same name",))]]).removeprefix("\ufeff")
     [row] = csv.DictReader(StringIO(text))
     assert (row["local"], row["display"], row["item1"], row["name1"], row["score1"], row["approved"]) == (
         "1", "名", item.code, item.name_zh, "0.875", "")
+    assert row["why"] == "the same name"
 
 
 def test_new_codes_join_later(huren: Run, tmp_path: Path, sent: Path) -> None:

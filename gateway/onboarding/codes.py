@@ -24,7 +24,7 @@ from gateway.terminology.codemap import NO_ITEM
 
 _MOST = 3
 _HEAD = ("approved", "local", "display", "unit", "specimen", "kind", "count", "note")
-COLUMNS = (*_HEAD, *(f"{name}{n}" for n in range(1, _MOST + 1) for name in ("item", "name", "score")))
+COLUMNS = (*_HEAD, *(f"{name}{n}" for n in range(1, _MOST + 1) for name in ("item", "name", "score")), "why")
 _NEIGHBOURS = 40
 
 
@@ -143,8 +143,9 @@ def suggested_csv(codes: Sequence[LocalCode], found: Sequence[Sequence[Candidate
     for code, candidates in zip(codes, found, strict=True):
         row = code.row
         cells = [cell for c in candidates[:_MOST] for cell in (c.item, known.display(c.item) or "", f"{c.score:.3f}")]
+        why = "; ".join(candidates[0].reasons) if candidates else ""
         writer.writerow(["", _cell(row.local), _cell(row.display), _cell(row.unit), _cell(row.specimen), code.kind,
-                         code.count, _cell(code.note), *cells, *[""] * (3 * _MOST - len(cells))])
+                         code.count, _cell(code.note), *cells, *[""] * (3 * _MOST - len(cells)), _cell(why)])
     return "\ufeff" + out.getvalue()
 
 
