@@ -132,6 +132,13 @@ def test_a_cancelled_report_without_results_cancels_what_was_sent(hospital: Hosp
     assert hospital.states() == {"WBC": "5.1 cancelled", "HGB": "130 cancelled", "ALT": "9 final"}
 
 
+def test_a_report_is_cancelled_under_another_number_of_the_patient(hospital: Hospital) -> None:
+    """After a merge the message names the surviving number; the results are known by their report, code and OBX-4."""
+    hospital.send("F", "0900", "WBC 5.1 F", "HGB 130 F")
+    assert accepted(hospital.send("X", "1200", pid=OTHER))
+    assert hospital.states() == {"WBC": "5.1 cancelled", "HGB": "130 cancelled"}
+
+
 def test_an_older_message_never_overwrites_a_newer_one(hospital: Hospital) -> None:
     """By OBR-22: sent later, valid earlier is CONFLICT at OBR-22; nothing of it is stored."""
     hospital.send("C", "1100", "WBC 5.3 C")

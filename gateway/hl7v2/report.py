@@ -35,14 +35,12 @@ from gateway.hl7v2.request import (
     shares_number,
 )
 from gateway.hl7v2.specimen import add_specimens, is_haemolysed, is_rejected, rejection
+from gateway.source import COPY
 
 _REPORT_NOTE = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
 _FUNCTION = "http://hl7.org/fhir/StructureDefinition/event-performerFunction"
 #: Field of OBR, role of PRT-4 (table 0912), v3-ParticipationType.
 _FUNCTIONS = ((34, "TN", "SPRF", "secondary performer"), (35, "TR", "TRANS", "Transcriber"))
-
-#: An order's own message is newer than any report's copy of it: the copies' times lie this much (µs) before all others.
-_COPY = 10**16
 
 
 def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
@@ -104,7 +102,7 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
             made[name] = references
     if of_images and not studies:
         builder.conversion.unjoined.append(made["id"])
-    add_report_resource(made, results, as_of, builder)
+    add_report_resource(made, key, results, as_of, builder)
     return Told(order, numbers, code, made, request, [result.obx for result in told], results)
 
 
@@ -169,7 +167,7 @@ def _add_request(order: Order, subject: Subject, builder: Builder, concept: dict
     key = request_key(numbers, code, shares_number(builder), builder)
     made = request_from(order, subject, builder, key, concept, numbers,
                         _request_status(order.orc, report_status, builder))
-    return builder.add(made, as_of - _COPY if as_of is not None else -_COPY, "skip")
+    return builder.add(made, as_of - COPY if as_of is not None else -COPY, "skip")
 
 
 def _request_status(orc: Segment | None, report_status: str, builder: Builder) -> str:

@@ -14,7 +14,7 @@ from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.message import Segment
-from gateway.source import Resource, Snapshot
+from gateway.source import Resource, Snapshot, Source
 
 #: The states that say that nothing more is to come: a preliminary report may leave out what is not done yet.
 _COMPLETE = frozenset(("final", "corrected"))
@@ -29,8 +29,9 @@ def status_of(sent: str, obxs: Iterable[Segment], builder: Builder) -> str:
     return sent
 
 
-def add_report_resource(made: Resource, results: list[Reference], as_of: int | None, builder: Builder) -> None:
-    """Take a DiagnosticReport over, with what it does to earlier results."""
+def add_report_resource(made: Resource, key: str, results: list[Reference], as_of: int | None,
+                        builder: Builder) -> None:
+    """Take a DiagnosticReport over, with what it does to earlier results. ``key``: what its id is made of."""
     status = made["status"]
     whole = status in _COMPLETE and builder.source.habits.get("omitted_results") == "deleted"
     if status == "corrected" and not whole:
@@ -39,7 +40,7 @@ def add_report_resource(made: Resource, results: list[Reference], as_of: int | N
     builder.add(made, as_of, "refuse")
     if whole or status == "cancelled":
         kept = frozenset(reference["reference"].partition("/")[2] for reference in results)
-        end = _withdrawal(made, "cancelled" if status == "cancelled" else "entered-in-error")
+        end = _withdrawal(made, key, "cancelled" if status == "cancelled" else "entered-in-error", builder.source)
         builder.conversion.snapshots.append(Snapshot("Observation", made["id"], kept, end, as_of))
 
 
@@ -61,11 +62,20 @@ def _alike(held: Resource, joined: Resource) -> bool:
     return {**held, "meta": None, "text": None} == {**joined, "meta": None, "text": None}
 
 
-def _withdrawal(made: Resource, status: str) -> Callable[[Resource], Resource | None]:
+def _withdrawal(made: Resource, key: str, status: str, source: Source) -> Callable[[Resource], Resource | None]:
     """What becomes of a stored result that its report holds no longer: as after OBX-11 D, or X."""
-    def retire(held: Resource) -> Resource | None:
+    def end(held: Resource) -> Resource | None:
         if held["status"] in _WITHDRAWN or held.get("subject") != made["subject"] \
-                or held["meta"].get("source") != made["meta"]["source"]:
+                and not _is_result_of(held, made["id"], key, source):
             return None
         return {**held, "status": status}
-    return retire
+    return end
+
+
+def _is_result_of(held: Resource, report_id: str, key: str, source: Source) -> bool:
+    """Whether the id of a result is made of its report's key, its code and its OBX-4: the patient may have got another
+    number since, and ids of parts may look alike (`Source.id_within`)."""
+    sub_ids = [part.get("valueString", "") for extension in held.get("extension", ())
+               for part in extension.get("extension", ()) if part["url"] == "original-sub-identifier"] or [""]
+    codes = [coding.get("code", "") for coding in held["code"].get("coding", ())]
+    return any(held["id"] == source.id_within(report_id, "Observation", f"{key}|{code}|{sub_ids[0]}") for code in codes)
