@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder, Reference
-from gateway.hl7v2.datatypes import decimal, entity_identifier
+from gateway.hl7v2.datatypes import code_text, decimal, entity_identifier
 from gateway.hl7v2.enclosures import attachment
 from gateway.hl7v2.memory import fresh
 from gateway.hl7v2.message import Segment
@@ -205,7 +205,7 @@ def _nature_of_test(obx: Segment, builder: Builder) -> list[dict[str, Any]]:
     """OBX-10, what the range depends on."""
     made = []
     for part in obx.repetitions(10):
-        sent = part.get(1)
+        sent = code_text(part.get(1))
         if display := tables.NATURE_OF_TEST.get(code := builder.source.table("OBX-10", sent).upper()):
             made.append({"coding": [{"system": f"{tables.V2}0080", "code": code, "display": display}]})
         elif sent:
