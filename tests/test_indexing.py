@@ -143,8 +143,8 @@ def test_a_subject_that_is_no_patient_has_a_row() -> None:
 
 
 def test_whose_a_resource_is() -> None:
-    """A Patient is its own; a Provenance is its target Patient's, an Appointment its participant's, a Binary that of its
-    security context; without a Patient nobody's."""
+    """A Patient is its own; a Provenance is its target Patient's, an Appointment its participant's, a Binary is
+    that of its security context; without a Patient nobody's."""
     assert owner({"resourceType": "Patient", "id": "p"}) == "p"
     assert owner({"resourceType": "Provenance", "target": [{"reference": "Observation/1"},
                                                            {"reference": "Patient/p/_history/2"}]}) == "p"
@@ -159,6 +159,7 @@ def test_whose_a_resource_is() -> None:
     assert owner({"resourceType": "Appointment", "participant": [room]}) == ""
     assert owner({"resourceType": "Binary", "securityContext": {"reference": "Patient/p"}}) == "p"
     assert owner({"resourceType": "Binary", "contentType": "text/plain"}) == ""
+    assert owner({"resourceType": "Coverage", "beneficiary": {"reference": "Patient/p"}}) == "p"
     assert owner({"resourceType": "Flag", "subject": {"reference": "Patient/p"}}) == "p"
     assert owner({"resourceType": "Consent", "patient": {"reference": "Patient/p"}}) == "p"
 

@@ -58,7 +58,8 @@ def owner(resource: dict[str, Any]) -> str:
     """``id`` of the Patient whose person the resource belongs to; empty when it belongs to none.
 
     A Patient belongs to itself; others to the Patient that ``subject`` or ``patient`` names, a Provenance to the first
-    Patient among its targets, an Appointment to the first among its participants, a Binary to its security context.
+    Patient among its targets, an Appointment to the first among its participants, a Binary to its security context,
+    a Coverage to its beneficiary.
     """
     kind = resource["resourceType"]
     if kind == "Patient":
@@ -78,7 +79,8 @@ def _actors(appointment: dict[str, Any]) -> list[Any]:
 #: Where the types that have neither ``subject`` nor ``patient`` name the Patient.
 _OWNERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "Provenance": lambda provenance: provenance.get("target"), "Appointment": _actors,
-    "Binary": lambda binary: (binary.get("securityContext"),)}
+    "Binary": lambda binary: (binary.get("securityContext"),),
+    "Coverage": lambda coverage: (coverage.get("beneficiary"),)}
 
 
 def owner_id(target: str) -> str:

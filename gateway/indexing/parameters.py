@@ -380,6 +380,56 @@ _DOCUMENTS = [
     _token("DocumentReference", "security-label", "securityLabel"),
 ]
 
+_ADMINISTRATION = [
+    Param("AllergyIntolerance", "patient", Type.REFERENCE, "patient", targets=_PATIENT, owner=True),
+    _identified("AllergyIntolerance"),
+    _token("AllergyIntolerance", "code", "code|reaction.substance"),
+    _token("AllergyIntolerance", "clinical-status", "clinicalStatus"),
+    _token("AllergyIntolerance", "verification-status", "verificationStatus"),
+    _code("AllergyIntolerance", "type", "type", "allergy-intolerance-type"),
+    _code("AllergyIntolerance", "category", "category", "allergy-intolerance-category"),
+    _code("AllergyIntolerance", "criticality", "criticality", "allergy-intolerance-criticality"),
+    _code("AllergyIntolerance", "severity", "reaction.severity", "reaction-event-severity"),
+    _token("AllergyIntolerance", "manifestation", "reaction.manifestation"),
+    _token("AllergyIntolerance", "route", "reaction.exposureRoute"),
+    _date("AllergyIntolerance", "date", "recordedDate"),
+    _date("AllergyIntolerance", "last-date", "lastOccurrence"),
+    _date("AllergyIntolerance", "onset", "reaction.onset"),
+    _reference("AllergyIntolerance", "asserter", "asserter", *_DOCTOR, "Patient", "RelatedPerson"),
+    _reference("AllergyIntolerance", "recorder", "recorder", *_DOCTOR, "Patient", "RelatedPerson"),
+
+    *_owned("Condition", targets=("Patient", "Group")),
+    _identified("Condition"),
+    _token("Condition", "code", "code"),
+    _token("Condition", "category", "category"),
+    _token("Condition", "clinical-status", "clinicalStatus"),
+    _token("Condition", "verification-status", "verificationStatus"),
+    _token("Condition", "severity", "severity"),
+    _token("Condition", "stage", "stage.summary"),
+    _token("Condition", "body-site", "bodySite"),
+    _token("Condition", "evidence", "evidence.code"),
+    _date("Condition", "recorded-date", "recordedDate"),
+    _date("Condition", "onset-date", "onsetDateTime|onsetPeriod"),
+    _string("Condition", "onset-info", "onsetString"),
+    _date("Condition", "abatement-date", "abatementDateTime|abatementPeriod"),
+    _string("Condition", "abatement-string", "abatementString"),
+    _reference("Condition", "encounter", "encounter", "Encounter"),
+    _reference("Condition", "asserter", "asserter", *_DOCTOR, "Patient", "RelatedPerson"),
+    _reference("Condition", "evidence-detail", "evidence.detail"),
+
+    Param("Coverage", "beneficiary", Type.REFERENCE, "beneficiary", targets=_PATIENT, owner=True),
+    Param("Coverage", "patient", Type.REFERENCE, "beneficiary", targets=_PATIENT, same_as=("beneficiary",), owner=True),
+    _identified("Coverage"),
+    _code("Coverage", "status", "status", "fm-status"),
+    _token("Coverage", "type", "type"),
+    _token("Coverage", "class-type", "class.type"),
+    _string("Coverage", "class-value", "class.value"),
+    _string("Coverage", "dependent", "dependent"),
+    _reference("Coverage", "payor", "payor", "Organization", "Patient", "RelatedPerson"),
+    _reference("Coverage", "policy-holder", "policyHolder", "Organization", "Patient", "RelatedPerson"),
+    _reference("Coverage", "subscriber", "subscriber", "Patient", "RelatedPerson"),
+]
+
 _RECOGNITION = [
     Param("DetectedIssue", "patient", Type.REFERENCE, "patient", targets=_PATIENT, owner=True),
     _identified("DetectedIssue"),
@@ -409,7 +459,8 @@ _RECOGNITION = [
 ]
 
 #: Every parameter that has index rows. ``_id``, ``_lastUpdated`` and ``institution`` are columns: see `gateway.search`.
-PARAMETERS: list[Param] = [*_EVERY, *_PERSONS, *_PLACES, *_CARE, *_RESULTS, *_DOCUMENTS, *_RECOGNITION]
+PARAMETERS: list[Param] = [*_EVERY, *_PERSONS, *_PLACES, *_CARE, *_RESULTS, *_DOCUMENTS, *_ADMINISTRATION,
+                           *_RECOGNITION]
 
 
 @lru_cache(maxsize=1024)
