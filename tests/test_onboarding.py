@@ -96,6 +96,7 @@ def test_the_hour(huren: Run, sent: Path, tmp_path: Path) -> None:
     agree(folder / "manifest.toml")
     status, out, _ = huren("adapter", "check", "tiantai", "--messages", sent)
     assert status == 1 and "56 of 60 messages are accepted" in out and "4 × refused: invalid OBR-25" in out
+    assert "values:  '待定' 4 times" in out and "已审核" not in out
     assert huren("adapter", "keep", "tiantai", sent)[0] == 0
     status, out, _ = huren("adapter", "check", "tiantai")
     assert status == 0 and "tiantai: keeps every rule" in out

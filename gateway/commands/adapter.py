@@ -34,8 +34,7 @@ def check(settings: Settings, paths: tuple[Path, ...], messages: tuple[Path, ...
 
     Each refused example is explained: our own sentence, what hl7apy finds by the standard, and what to do next.
     """
-    parents = [onboarding.folder_named(settings, str(p)) if not p.exists() else p for p in paths]
-    parents = parents or settings.adapter_folders
+    parents = _parents(settings, paths)
     if messages:
         return _check_messages(settings, parents, list(messages))
     broken = 0
@@ -56,6 +55,11 @@ def check(settings: Settings, paths: tuple[Path, ...], messages: tuple[Path, ...
     return 1 if broken or together else 0
 
 
+def _parents(settings: Settings, paths: tuple[Path, ...]) -> list[Path]:
+    """The folders given, by path or a hospital's name; all of HUREN_ADAPTERS when none is."""
+    return [p if p.is_dir() else onboarding.folder_named(settings, str(p)) for p in paths] or settings.adapter_folders
+
+
 def _explain_examples(folder: Path) -> None:
     from gateway.onboarding.explain import explain
 
@@ -70,8 +74,11 @@ def _check_messages(settings: Settings, parents: list[Path], paths: list[Path]) 
     """Explain each kind of refusal once, with how many messages it stops and where the first ones are."""
     from gateway.onboarding import explain, samples
 
-    hospitals = load_all(parents, settings.default_adapter if not settings.default_adapter or any(
-        f.name == settings.default_adapter for f in folders_of(parents)) else "")
+    folders = folders_of(parents)
+    names = [folder.name for folder in folders]
+    alone = len(names) == 1 and load(folders[0]).per_facility  # `generic` by itself: it takes whatever sender
+    hospitals = load_all(parents, names[0] if alone else settings.default_adapter if settings.default_adapter in names
+                         else "")
     found = samples.read(paths)
     refused: dict[tuple[str, str, str], list[samples.Sample]] = {}
     for sample in found.messages:
@@ -86,6 +93,8 @@ def _check_messages(settings: Settings, parents: list[Path], paths: list[Path]) 
         places = ", ".join(s.where for s in stopped_here[:3]) + (" …" if len(stopped_here) > 3 else "")
         for at, line in enumerate(why.lines() if why else ()):
             click.echo(line if at else f"{len(stopped_here)} × {line}   ({places})")
+        if why and (values := explain.values_at(hospitals, [s.raw for s in stopped_here], why.where)):
+            click.echo("  values:  " + ", ".join(f"'{v}' {n} times" for v, n in values.most_common(10)))
     return 1 if refused else 0
 
 
@@ -94,7 +103,7 @@ def _check_messages(settings: Settings, parents: list[Path], paths: list[Path]) 
 @click.pass_obj
 def golden(settings: Settings, paths: tuple[Path, ...]) -> None:
     """Rewrite the expected files of the hospital folders in PATH from what their examples become now."""
-    changed = [path for folder in folders_of(list(paths) or settings.adapter_folders)
+    changed = [path for folder in folders_of(_parents(settings, paths))
                for path in conformance.golden(folder)]
     for path in changed:
         click.echo(path)

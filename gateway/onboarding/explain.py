@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from gateway import hl7v2
 from gateway.adapter import Adapter, Adapters
 from gateway.conformance import checked
 from gateway.errors import Category, GatewayError
+from gateway.onboarding.habits import read_habits
 
 _MISSING = re.compile(r"Missing required child (\S+)\.(\S+)")
 _EXCEEDED = re.compile(r"Child limit exceeded (\S+)\.(\S+)")
@@ -109,6 +111,19 @@ def explain_any(hospitals: Adapters, raw: bytes) -> Explanation | None:
     except GatewayError:
         return _explanation(error, judge(_text(raw, None)), None)
     return _explanation(error, judge(_text(raw, adapter.source.charset)), adapter)
+
+
+def values_at(hospitals: Adapters, raws: list[bytes], where: str) -> Counter[str]:
+    """The values at a place of a small table that neither the standard nor the manifest knows; those that might be
+    somebody's stay untold (`gateway.onboarding.habits`)."""
+    place = _plain_place(where)
+    try:
+        header = hl7v2.peek(raws[0])
+        known = hospitals.for_hl7(header.sending_facility, header.sending_application).source.tables.get(place, {})
+    except GatewayError:
+        return Counter()
+    found = read_habits(raws)[0].strange.get(place, Counter())
+    return Counter({value: count for value, count in found.items() if value not in known})
 
 
 def explain(adapter: Adapter, raw: bytes) -> Explanation | None:
