@@ -227,6 +227,20 @@ def test_several_documents_of_one_message() -> None:
     assert [d.data.decode() for d in made.documents] == ["一", "二"]
 
 
+def test_documents_of_one_message_may_be_of_each_other() -> None:
+    """One replaces the other, whichever stands first; a number twice counts once; nothing is its own parent."""
+    old, new = segment("TXA", {2: "DS", 12: "A"}), segment("TXA", {2: "DS", 12: "B", 13: "A"})
+    for pair in ((old, line(1, "旧"), new, line(2, "新")), (new, line(1, "新"), old, line(2, "旧"))):
+        found = {d["masterIdentifier"]["value"]: d["status"] for d in resources(convert("T10", *pair),
+                                                                                "DocumentReference")}
+        assert found == {"A": "superseded", "B": "current"}
+    bare = convert("T09", old, new)
+    assert [made["status"] for a in bare.amendments if (made := a.change(None))] == ["superseded", "current"]
+    twice = convert("T02", old, line(1, "一"), old, line(2, "二"))
+    assert len(resources(twice, "DocumentReference")) == 1 and [r.where for r in twice.remarks] == ["TXA-12"]
+    assert "relatesTo" not in document(convert("T10", segment("TXA", {2: "DS", 12: "A", 13: "A"}), line(1, "x")))
+
+
 def test_broken_base64_is_refused() -> None:
     """A document that is cut off is not kept as if it were whole."""
     with pytest.raises(GatewayError) as refused:

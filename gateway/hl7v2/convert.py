@@ -13,6 +13,7 @@ from gateway.hl7v2.mdm import convert_documents
 from gateway.hl7v2.message import Message
 from gateway.hl7v2.orders import convert_orders
 from gateway.hl7v2.oru import convert_oru
+from gateway.hl7v2.siu import EVENTS, convert_appointments
 from gateway.source import Conversion, Source
 
 #: Message code and trigger event → converter. R30 and R31 are point-of-care results, R32 pre-ordered ones, R40 alarms,
@@ -24,6 +25,7 @@ _CONVERTERS: dict[tuple[str, str], Callable[[Message, Source], Conversion]] = {
     ("ORM", "O01"): convert_orders, ("OML", "O21"): convert_orders, ("OMI", "O23"): convert_orders,
     ("OMG", "O19"): convert_orders, ("DFT", "P03"): convert_charges,
     **{("MDM", f"T{number:02}"): convert_documents for number in range(1, 12)},
+    **{("SIU", event): convert_appointments for event in EVENTS},
 }
 #: Versions 2.1 and 2.2 send the message code alone.
 _FIRST_EVENTS = {"ORU": "R01", "ORM": "O01", "ADT": "A08"}  # of ADT, EVN-1 says it

@@ -76,8 +76,9 @@ def convert_documents(message: Message, source: Source) -> Conversion:
     pv1 = message.first("PV1")
     encounter = encounter_from(pv1, patient, builder) if pv1 is not None else None
     subject = Subject(patient, key, encounter, [])
-    for one in documents:
-        _add(one, orders, orcs, subject, builder)
+    replaced = [_add(one, orders, orcs, subject, builder) for one in documents]
+    for parent in dict.fromkeys(filter(None, replaced)):
+        _supersede(parent, builder)
     add_provenance(builder)
     return builder.finished()
 
@@ -109,9 +110,14 @@ def _grouped(message: Message) -> tuple[list[Order], list[Segment], list[_Docume
     return orders, orcs, documents
 
 
-def _add(one: _Document, orders: list[Order], orcs: list[Segment], subject: Subject, builder: Builder) -> None:
+def _add(one: _Document, orders: list[Order], orcs: list[Segment], subject: Subject, builder: Builder) -> str:
+    """The resources of one document; returns the id of the document that it replaces, "" where none is."""
     txa, event = one.txa, builder.message.header.message_type[1] or builder.message.header.message_type[2][4:]
     made, number = _identified(one, orders, orcs, builder)
+    if builder.distinct(made["id"]) != made["id"]:
+        builder.conversion.remarks.append(Remark("TXA-12", "TXA-12 numbers two documents of this message; the first "
+                                                 "counts, the other is kept in the original alone"))
+        return ""
     if number:
         made["masterIdentifier"] = number
     made["status"], doc_status = _states(txa, event, builder)
@@ -130,7 +136,7 @@ def _add(one: _Document, orders: list[Order], orcs: list[Segment], subject: Subj
     if signed:
         made["authenticator"] = signed[0]
     made["custodian"] = builder.hospital()
-    parent = _parent(txa, event, builder)
+    parent = _parent(txa, made["id"], builder)
     if parent and event in _RELATIONS:
         made["relatesTo"] = [{"code": _RELATIONS[event], "target": parent}]
     if title := txa.get(25):
@@ -146,9 +152,24 @@ def _add(one: _Document, orders: list[Order], orcs: list[Segment], subject: Subj
         builder.add(made, builder.sent_at, "refuse")
     else:
         _amend(made, bool(txa.get(19)) or event == _CANCELLED, builder)
-    if parent and event in _RELATIONS and _RELATIONS[event] == "replaces":
-        builder.conversion.amendments.append(Amendment(
-            "DocumentReference", parent["reference"].partition("/")[2], _superseded, builder.sent_at, "skip"))
+    return parent["reference"].partition("/")[2] if parent and _RELATIONS.get(event) == "replaces" else ""
+
+
+def _supersede(parent: str, builder: Builder) -> None:
+    """A document that was replaced is superseded where it is current: in this message, or as it is stored."""
+    conversion = builder.conversion
+    for change in conversion.changes:
+        if change.resource["id"] == parent:
+            change.resource.update(_superseded(change.resource) or {})
+            return
+    for at, told in enumerate(conversion.amendments):
+        if told.id == parent:
+            def both(current: Resource | None, told: Amendment = told) -> Resource | None:
+                made = told.change(current)
+                return _superseded(made) or made
+            conversion.amendments[at] = Amendment(told.resource_type, told.id, both, told.as_of, told.on_older)
+            return
+    conversion.amendments.append(Amendment("DocumentReference", parent, _superseded, builder.sent_at, "skip"))
 
 
 def _amend(made: Resource, states_availability: bool, builder: Builder) -> None:
@@ -226,8 +247,8 @@ def _coded(segment: Segment, at: int, table: str, displays: dict[str, str], buil
 
 
 def _labels(txa: Segment, builder: Builder) -> list[dict[str, Any]]:
-    """TXA-18 as v3-Confidentiality beside the sender's own code."""
-    concept = codeable(txa.first(18), builder.source, "TXA-18", "0272")
+    """TXA-18 as v3-Confidentiality beside HL7's or the sender's own code."""
+    concept = _coded(txa, 18, "0272", {"V": "Very restricted", "R": "Restricted", "U": "Usual control"}, builder)
     if not concept:
         return []
     if known := _CONFIDENTIALITY.get(builder.source.table("TXA-18", txa.get(18)).upper()):
@@ -250,13 +271,13 @@ def _people(txa: Segment, fields: tuple[int, ...], builder: Builder) -> list[Ref
     return list({tuple(person.items()): person for person in found}.values())
 
 
-def _parent(txa: Segment, event: str, builder: Builder) -> Reference | None:
-    """TXA-13."""
+def _parent(txa: Segment, own: str, builder: Builder) -> Reference | None:
+    """TXA-13; a document is not its own parent."""
     number = entity_identifier(txa.first(13), "document", builder.source, "")
     if number is None:
         return None
     resource_id = builder.source.id_for("DocumentReference", f"{number['system']}|{number['value']}")
-    return {"reference": f"DocumentReference/{resource_id}", "identifier": number}
+    return {"reference": f"DocumentReference/{resource_id}", "identifier": number} if resource_id != own else None
 
 
 def _context(txa: Segment, related: list[Reference], subject: Subject, builder: Builder) -> dict[str, Any]:
