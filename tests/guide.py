@@ -27,7 +27,11 @@ DECISIONS = Path(__file__).parent / "guide_decisions.toml"
 
 #: What the guide misspells, or writes in a notation of its own.
 _SPELLING = {"valueSampedData": "valueSampledData", ".sytem": ".system", ".uri": ".url",
-             "valuedateTime": "valueDateTime", "$this": "", "name=": "name", "code.coding.value": "code.coding.code"}
+             "valuedateTime": "valueDateTime", "$this": "", "name=": "name", "code.coding.value": "code.coding.code",
+             "content[3].url": "content[3].attachment.url"}
+#: Assignments that the guide has in the wrong cell.
+_MISPLACED = {"PV1[Encounter] PV1-42 location[4].location(Location)": "", "PV1[Encounter] PV1-42 location[4].status":
+              '"reserved"', "PV1[Encounter] PV1-8 participant[2].individual(Practitioner)": ""}
 _STEP = re.compile(r"\.?([A-Za-z_]\w*)?(?:\[(\w*)\]?)?")
 
 
@@ -96,6 +100,7 @@ def _rows(maps: dict[str, list[list[str]]]) -> list[Row]:
             path, assigned = line[9], line[16].strip()
             if match := re.fullmatch(r'(.*?)="(.*)"', path):
                 path, assigned = match[1], f'"{match[2]}"'
+            assigned = _MISPLACED.get(f"{name} {line[1]} {path}", assigned)
             for wrong, right in _SPELLING.items():
                 path = path.replace(wrong, right)
             row = Row(name, line[1] or name[:name.index("[")], line[3], line[6] or line[7] or line[8], path, line[11],
@@ -318,9 +323,12 @@ def _followed(node: Any, inner: str, resources: Resources) -> list[Any]:
         return []
     if "reference" not in node:
         return [node]
-    wanted = kinds[0].split("|")
     kind = node["reference"].partition("/")[0]
-    return [resources[node["reference"]]] if kind in wanted and node["reference"] in resources else []
+    if kind not in kinds[0].split("|"):
+        return []
+    if node["reference"] in resources:
+        return [resources[node["reference"]]]
+    return [node] if "identifier" in node else []  # of another message, with its number beside
 
 
 def leaves(node: Any, resources: Resources, depth: int = 2) -> Iterator[str]:
@@ -489,8 +497,9 @@ for _at in (2, 7, 8, 9, 13, 39):
 special("OBR[Specimen] OBR-7 collection.collectedPeriod.start",
         {("OBR", 15): "SER&Serum&L", ("OBR", 8): "20281231000000"})
 special("OBR[Specimen] OBR-8", {("OBR", 15): "SER&Serum&L", ("OBR", 7): "20190101000000"})
-special("OBX[Observation] OBX-11 dataAbsentReason", {("OBX", 11): "N", ("OBX", 5): ""}, [])
-special("OBX[Observation] OBX-24", {("OBX", 23): "Org^^^^^^XX^^^O9"})
+for _map in ("OBX[Observation]", "OBX[Observation-Component]"):
+    special(f"{_map} OBX-11 dataAbsentReason", {("OBX", 11): "N", ("OBX", 5): ""}, [])
+    special(f"{_map} OBX-24", {("OBX", 23): "Org^^^^^^XX^^^O9"})
 special("PID[Patient] PID-7 birthDate.extension[1].valueDateTime", {}, ["T11:22:33"])
 special("PID[Patient] PID-7 birthDate.extension[1].url", {}, ["T11:22:33"])
 special("PID[Patient] PID-13 telecom[1].use", {("PID", 13): "^^PH^^^^5551313"}, ["5551313"])
@@ -510,7 +519,16 @@ special("PV1[Encounter] PV1-45 period.end", {("PV1", 44): "20180101"})
 special("SPM[Specimen] SPM-17 collection.collectedDateTime", {("SPM", 17): "20190304112233"}, ["2019-03-04"])
 special("SPM[Specimen] SPM-32 identifier[3].type.coding.code", {}, ["SHIP"])
 special("OBX[Observation] OBX-19 extension[2].url", {}, ["analysis-date-time"])
-special("OBX[Observation] OBX-33", {})
+special("OBX[Observation-Component] OBX-19 extension[1].url", {}, ["analysis-date-time"])
+for _map in ("OBX[Observation]", "OBX[Observation-Component]"):
+    special(f"{_map} OBX-33 specimen(Specimen.identifier[1])", {("OBX", 33): "P33&N33"}, ["P33"])
+special("SPM[Specimen] SPM-3 parent[1](Specimen.identifier[1])", {("SPM", 3): "P3&N3"}, ["P3"])
 for _map in ("Observation", "ServiceRequest", "DocumentReference", "Appointment-Comment"):
     for _at in (4, 5, 6, 9):
         special(f"NTE[{_map}] NTE-{_at}", {("NTE", 3): "note text"})
+special("MSH[Provenance-Source] MSH-4", {}, ["ZMSH4"])
+special("MSH[Provenance-Operator] MSH-4", {}, ["ZMSH4"])
+special("MSH[Provenance-Source] MSH-9", {("MSH", 9): "ORU^R01^ORU_R01"}, ["ORU^R01^ORU_R01"])
+special("MSH[Encounter] MSH-9", {("MSH", 9): "ADT^A03^ADT_A03"}, ["finished"])
+special("PV1[Encounter] PV1-40", {("PV1", 3): "W1^R2^B3"})
+special("PID[Patient] PID-36", {("PID", 35): "SP1^Species^L"})

@@ -96,6 +96,9 @@ HOSTS: dict[str, Host] = {
     "OG[Extension-Subidentifier]": Host("ORU", "OBX", 4, "Observation", "extension", {}),
     "DLN[Identifier]": Host("ADT", "PID", 20, "Patient", "identifier", {1: "N1"}),
     "PL[Location]": Host("ADT", "PV1", 3, "Encounter", "location.location(Location)", {}),
+    "DLD[Location-Discharge]": Host("ADT", "PV1", 37, "Encounter", "hospitalization.destination(Location)", {}),
+    "HD[Location]": Host("ADT", "PV1", 3, "Location", "", {1: "W1"}, {}, 4),
+    "CWE[string]": Host("ORU", "SPM", 12, "Specimen", "collection.quantity.unit", {}, {}, 2),
     "XCN[Annotation-Author]": Host("ORU", "NTE", 5, "Observation", "note", {1: "D1", 2: "Smith"}, {3: "note text"}),
     "DTM[Annotation-Time]": Host("ORU", "NTE", 6, "Observation", "note", {}, {3: "note text"}),
 }
@@ -151,6 +154,19 @@ ROW_VALUES: dict[str, tuple[str, str, dict[int, str]]] = {
     "XTN[ContactPoint] XTN.7 value #4": ("5557777", "571 5557777 X88", {6: "571", 8: "88"}),
     "XAD[Address] XAD.7 type": ("M", "postal", {}),
     "XON[Organization] XON.3 identifier.value": ("Z3", "Z3", {10: ""}),
+    "TQ[Appointment] TQ.5 end": ("20290305112233", "2029-03-05", {}),
+    "XPN[HumanName] XPN.10 [1].period": ("20190304&20290304", "2029-03-04", {}),
+    "XAD[Address] XAD.12 period": ("20190304&20290304", "2029-03-04", {}),
+    "XCN[Practitioner] XCN.17 name.period": ("20190304&20290304", "2029-03-04", {}),
+    "XCN[Annotation-Author] XCN.17 authorReference(Practitioner.name.period)": ("20190304&20290304", "2029-03-04", {}),
+    "PL[Location] PL.1 [4].partOf.reference(Location[6])": ("W1", "Location/", {4: "F1"}),
+    "PL[Location] PL.2 [2].partOf.reference(Location[3])": ("R1", "Location/", {1: "W1"}),
+    "PL[Location] PL.3 [1].partOf.reference(Location[2])": ("B1", "Location/", {2: "R1"}),
+    "PL[Location] PL.7 [5].partOf.reference(Location[5])": ("H1", "Location/", {4: "F1"}),
+    "PL[Location] PL.8 [3].partOf.reference(Location[4])": ("L1", "Location/", {7: "H1"}),
+    "PL[Location] PL.9 [1].location(Location.description)": ("Z place", "Z place", {1: "W1"}),
+    "RP[Attachment] RP.3 contentType": ("image", "image/jpeg", {4: "JPEG"}),
+    "RP[DocumentReference] RP.3 content.attachment.contentType": ("image", "image/jpeg", {4: "JPEG"}),
     "OG[Extension-Subidentifier] OG.1 extension[1]:orginal-sub-identiier.valueString": ("Z1", "Z1", {}),
 }
 #: Paths that the guide writes in a notation of its own.
@@ -194,8 +210,7 @@ def verdict(row: Row) -> str:
     delimiter = "&" if host.within else "^"
     joined = delimiter.join(components.get(at, "") for at in range(1, max(components) + 1))
     if host.within:
-        joined = "^".join(["X1" if host.within > 1 else "", *[""] * (host.within - 2), joined][-host.within:])
-        joined = joined if host.within == 1 else f"X1{'^' * (host.within - 1)}{joined.rpartition('^')[2]}"
+        joined = f"{'1' if host.within > 1 else ''}{'^' * (host.within - 1)}{joined}"
     which = 1 if host.segment == "NTE" else 0
     fields = {(host.segment, which, host.field): joined,
               **{(host.segment, which, at): beside for at, beside in host.beside.items()}}
@@ -206,7 +221,8 @@ def verdict(row: Row) -> str:
     path = row.path
     for theirs, ours in _PATHS:
         path = path.replace(theirs, ours)
-    path = re.sub(r"^\[\w*\]\.?", "", path).strip(".")
+    path = re.sub(r"^\[[\w-]*\]\.?", "", path).strip(".")
+    path = re.sub(r"^location\(Location\.(.*)\)$", r"\1", re.sub(r"\.reference\(Location\[\d\]\)", "", path))
     constant = re.fullmatch(r'"([^"]*)"', row.assigned)
     wanted = constant[1].strip() if constant else expected
     for one in resources.values():
