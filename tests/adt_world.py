@@ -115,12 +115,12 @@ class World:
         """The contents of all versions, newest first."""
         return [row.tail for row in self.store.history(kind, resource_id, GATEWAY, 100)]
 
-    def found(self, kind: str, caller: Caller = GATEWAY, **criteria: str) -> list[Resource]:
+    def found(self, kind: str, caller: Caller = GATEWAY, **criteria: Any) -> list[Resource]:
         """What a FHIR search finds."""
         page = search.search(self.store, caller, kind, urlencode({"_count": "100", **criteria}), "strict")
         return [json.loads(text(row.resource_type, row.id, row.version, row.updated, row.tail)) for row in page.rows]
 
-    def values(self, number: str, facility: str = "H1", **criteria: str) -> list[str]:
+    def values(self, number: str, facility: str = "H1", **criteria: Any) -> list[str]:
         """The values of all results that a question for a Patient finds."""
         found = self.found("Observation", patient=self.patient_id(number, facility), **criteria)
         return sorted(str(one["valueQuantity"]["value"]) for one in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def codes(concept: Resource) -> list[str]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path) -> Iterator[World]:
     """An empty world on SQLite: what is asked here is what the resources become."""
     store = open_store(Settings(data=tmp_path), migrate=True)
     yield World(store, tmp_path)

@@ -41,7 +41,7 @@ def test_a_merge_answers_for_both_and_its_undo_leaves_nothing(two: World) -> Non
         assert two.values(number) == ["1.1", "2.2"]
         reports = two.found("DiagnosticReport", patient=two.patient_id(number))
         assert {r["subject"]["reference"] for r in reports} == {f"Patient/{two.patient_id(n)}" for n in "AB"}
-        by_number = {"patient.identifier": f"{two.source().patient_system()}|{number}"}
+        by_number: dict[str, Any] = {"patient.identifier": f"{two.source().patient_system()}|{number}"}
         assert len(two.found("Observation", **by_number)) == 2
     person = next(iter(set(two.store.persons_of([two.patient_id("A")]).values())))
     assert sorted(two.store.patients_of(person)) == sorted([two.patient_id("A"), two.patient_id("B")])
