@@ -113,19 +113,54 @@ def test_the_manifest_says_what_the_samples_show() -> None:
     assert hl7v2 == {"sending_facility": [world.FACILITY], "addresses": [], "charset": "gb18030",
                      "timezone": "Asia/Shanghai", "st_numbers": True, "unit_component": 2}
     for line in ('# [hl7v2.tables."OBX-8"]', '# "↑" = "H"', '# "↓" = "L"', '# "已审核" = "F"', '# "待定" = "?"',
-                 '# "1" = "M"', '# "门诊" = "O"', '# "00000000" = ""   # 3 times', "TTYY/MR 60"):
+                 '# "1" = "M"', '# "门诊" = "O"', '# "00000000" = ""   # 3 times',
+                 "TTYY / MR: 60, the patient's main number"):
         assert line in text
 
 
 def test_every_proposal_can_be_taken_over(tmp_path: Path) -> None:
     """With the '# ' taken away before all proposals, the manifest still loads."""
-    habits, _ = read_habits([*world.messages(), message("9", obx='OBX|1|NM|K||4|mmol/L|1|"H\\|!|||9|||00000000')])
+    odd = message("9", obx='OBX|1|NM|K||4|mmol/L|1|"H\\|!|||9|||00000000', pid="P9^^^H^MR~V1^^^VISIT^VN")
+    habits, _ = read_habits([*world.messages(), odd])
     text = manifest_text(Hospital("tiantai", "T", facilities=(world.FACILITY,)), habits)
     (tmp_path / "tiantai").mkdir()
     lines = [line[2:] if line.startswith(("# [", '# "')) else line for line in text.splitlines()]
     (tmp_path / "tiantai" / "manifest.toml").write_text("\n".join(lines), encoding="utf-8")
     source = load(tmp_path / "tiantai").source
-    assert source.tables["OBX-8"]["↑"] == "H" and source.identifier_systems["TTYY"].endswith(":TTYY")
+    assert source.tables["OBX-8"]["↑"] == "H"
+    assert source.identifier_systems == {"H": "urn:huren:tiantai:patient:H", "VISIT": "urn:huren:tiantai:patient:VISIT"}
+
+
+def test_a_proposal_never_parts_a_person() -> None:
+    """Numbers that are read as the identity card's, and the main number, get no line; a card under another type gets
+    the card's own system."""
+    card = "11010519491231002X"
+    habits, _ = read_habits([message(pid=f"P1^^^H^MR~{card}^^^MPS^NNCHN~{card}^^^YB^XX~7^^^INS^XX")])
+    text = manifest_text(Hospital("x", "X"), habits)
+    lines = {line for line in text.splitlines() if line.startswith('# "')}
+    assert lines == {'# "YB" = "urn:oid:2.16.156.10011.1.3"', '# "INS" = "urn:huren:x:patient:INS"'}
+
+
+@pytest.mark.parametrize(("hospital", "keys"), [
+    ("renmin", {"charset": "gb18030", "st_numbers": True, "unit_component": 2}), ("xihu", {}), ("qiantang", {})])
+def test_the_demo_hospitals_manifests_are_found_again(hospital: str, keys: dict[str, object]) -> None:
+    """From the examples alone: the same facility, zone and value habits as the manifests that people wrote."""
+    folder = SHIPPED_ADAPTERS / hospital
+    habits, _ = read_habits([s.raw for s in samples.read([folder / "examples"]).messages])
+    found = tomllib.loads(manifest_text(Hospital("x", "X", facilities=tuple(habits.facilities)), habits))["hl7v2"]
+    adapter = load(folder)
+    assert tuple(found.pop("sending_facility")) == adapter.sending_facility
+    assert found.pop("timezone") == adapter.source.timezone and found.pop("addresses") == []
+    written = {"charset": adapter.source.charset, **adapter.source.habits}
+    assert found == keys == {key: value for key, value in written.items() if value}
+
+
+def test_what_a_demo_hospital_overrides_is_proposed() -> None:
+    """Each value that xihu's manifest maps and its examples hold is among the proposals."""
+    habits, _ = read_habits([s.raw for s in samples.read([SHIPPED_ADAPTERS / "xihu" / "examples"]).messages])
+    tables = load(SHIPPED_ADAPTERS / "xihu").source.tables
+    for place, values in (("OBX-8", {"↑", "↓", "-"}), ("OBX-11", {"0", "1"})):
+        assert values <= habits.strange[place].keys() & tables[place].keys()
 
 
 @pytest.mark.parametrize(("sent", "charset", "wanted"), [

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from gateway.errors import GatewayError
 from gateway.hl7v2 import Message, Segment, charset, parse, peek, tables, timestamps
+from gateway.hl7v2.datatypes import is_national
 from gateway.hl7v2.numbers import compared, narrow
 from gateway.hl7v2.ranges import limits_of, ranges_of
 from gateway.identity import normalised
@@ -29,7 +30,7 @@ _KNOWN: dict[str, frozenset[str]] = {
 _UPPER = ("OBX-11", "OBR-25", "PID-8", "PV1-2", "ORC-5", "OBR-5")  # where the converter reads lower case too
 _FLAGS = {"↑": "H", "↓": "L", "↑↑": "HH", "↓↓": "LL", "高": "H", "低": "L", "偏高": "H", "偏低": "L", "正常": "N",
           "异常": "A", "阳性": "POS", "阴性": "NEG", "h": "H", "l": "L", "n": "N", "hh": "HH", "ll": "LL", "a": "A",
-          "↗": "H", "↘": "L", "⬆": "H", "⬇": "L", "危急": "AA", "危急值": "AA", "-": "", "--": ""}
+          "↗": "H", "↘": "L", "⬆": "H", "⬇": "L", "危急": "AA", "危急值": "AA"}
 _SEX = {"男": "M", "女": "F", "1": "M", "2": "F", "0": "U", "9": "U", "男性": "M", "女性": "F",
         "未知": "U", "未说明": "U"}
 _VISIT = {"门诊": "O", "住院": "I", "急诊": "E", "体检": "O"}
@@ -118,6 +119,9 @@ class Habits:
     strange: dict[str, Counter[str]] = field(default_factory=dict)  # place → values outside the standard's table
     fillers: dict[str, Counter[str]] = field(default_factory=dict)  # place → impossible times
     authorities: Counter[tuple[str, str]] = field(default_factory=Counter)  # PID-3.4.1, PID-3.5
+    own_numbers: Counter[tuple[str, str]] = field(default_factory=Counter)  # those that are the patient's main number
+    cards: Counter[tuple[str, str]] = field(default_factory=Counter)  # those that are valid identity card numbers
+    known_cards: Counter[tuple[str, str]] = field(default_factory=Counter)  # and are read as such by their type
     identity_numbers: Share = field(default_factory=Share)  # PID-19: how many are valid identity card numbers
     prose_ranges: Counter[str] = field(default_factory=Counter)
     ranges: int = 0
@@ -237,7 +241,7 @@ class _Reader:
         before = "MSH"
         for segment in message.segments:
             self._times(segment)
-            self._tables(segment, patient)
+            self._tables(segment, patient, header.message_type[0] in ("ORU", "OUL"))
             if segment.name == "OBX":
                 self._result(segment)
             elif segment.name == "PID":
@@ -267,13 +271,13 @@ class _Reader:
         elif len(text) > 8:
             self.habits.offsets["none"] += 1
 
-    def _tables(self, segment: Segment, patient: int) -> None:
+    def _tables(self, segment: Segment, patient: int, results: bool) -> None:
         for place, known in _KNOWN.items():
             name, _, at = place.partition("-")
             if name != segment.name:
                 continue
             texts = [part.get(1) for part in segment.repetitions(int(at))]
-            if not texts and "" in known and not (name == "OBX" and not segment.raw_field(5)):
+            if not texts and "" in known and results and not (name == "OBX" and not segment.raw_field(5)):
                 texts = [""]
             for text in texts:
                 plain = text.upper() if place in _UPPER else text
@@ -304,8 +308,17 @@ class _Reader:
                 habits.prose_ranges[_masked(limits)[:40]] += 1
 
     def _identifiers(self, pid: Segment) -> None:
-        for part in pid.repetitions(3):
-            self.habits.authorities[part.part(4).get(1), part.get(5)] += 1
+        numbers = pid.repetitions(3)
+        habits, series = self.habits, [(part.part(4).get(1), part.get(5)) for part in numbers]
+        cards = [is_national(part.get(5), part.get(1)) for part in numbers]
+        for part, name, card in zip(numbers, series, cards, strict=True):
+            habits.authorities[name] += 1
+            habits.known_cards[name] += card
+            habits.cards[name] += bool(normalised(part.get(1)))
+        main = next((name for name in series if name[1] in ("MR", "PI")),
+                    next((name for name, card in zip(series, cards, strict=True) if not card), None))
+        if main is not None:  # as `gateway.hl7v2.people` chooses it
+            habits.own_numbers[main] += 1
         if number := pid.get(19):
             self.habits.identity_numbers.add(bool(normalised(number)))
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from gateway.identity import NATIONAL_ID_SYSTEM
 from gateway.onboarding.habits import OBVIOUS, ZONES, Habits, is_filler
 from gateway.onboarding.images import ImageHabits
 
@@ -123,23 +124,38 @@ def _accession(habits: Habits, images: ImageHabits) -> tuple[int, int] | None:
 
 
 def _identifiers(hospital: Hospital, habits: Habits) -> Iterator[str]:
+    """The number series of PID-3 and PID-19. The main one is the hospital's own and needs no line; nor do numbers whose
+    type says that they are the identity card's: a line would keep them from linking a person's records."""
     if not habits.authorities and not habits.identity_numbers.of:
         return
-    series = ", ".join(f"{authority or '(no authority)'}/{kind or '(no type)'} {count}"
-                       for (authority, kind), count in habits.authorities.most_common(12))
+    own = habits.own_numbers.most_common(1)[0][0] if habits.own_numbers else None
     yield ""
-    yield f"# Numbers in PID-3 by authority and type: {series}."
-    if len(habits.authorities) > 1:
-        yield "# Each series needs a system of its own, or equal numbers of two series are one patient:"
-    yield "# [hl7v2.identifier_systems]"
-    for name in sorted({authority or kind for authority, kind in habits.authorities} - {""}):
-        yield f"# {_toml(name)} = {_toml(f'urn:huren:{hospital.slug}:patient:{_slug(name)}')}"
-    if habits.identity_numbers.of:
-        valid = habits.identity_numbers
+    yield "# Numbers in PID-3 by authority and type:"
+    proposals: dict[str, str] = {}
+    for series, count in habits.authorities.most_common(12):
+        authority, kind = series
+        said = f"#   {_plain(authority) or '(no authority)'} / {_plain(kind) or '(no type)'}: {count}"
+        if habits.known_cards[series] > _SOME * count:
+            yield f"{said}, identity card numbers: read as such without a line"
+        elif series == own:
+            yield f"{said}, the patient's main number: the hospital's own, without a line"
+        elif habits.cards[series] > _SOME * count:
+            yield f"{said}, {habits.cards[series]} of them valid identity card numbers under another type"
+            proposals.setdefault(authority or kind, NATIONAL_ID_SYSTEM)
+        else:
+            yield f"{said}: a series of its own? Equal numbers of two series would be one patient"
+            proposals.setdefault(authority or kind, f"urn:huren:{hospital.slug}:patient:{_slug(authority or kind)}")
+    valid = habits.identity_numbers
+    if valid.of:
         yield (f"# PID-19: {valid.count} of {valid.of} are valid identity card numbers"
                + ("; those are read as such without a line" if valid.count else ""))
         if valid.rate <= _SOME:
-            yield f'# "PID-19" = {_toml(f"urn:huren:{hospital.slug}:social")}'
+            proposals["PID-19"] = f"urn:huren:{hospital.slug}:social"
+    shared = {authority or kind for authority, kind in [*habits.known_cards.elements(), *([own] if own else [])]}
+    proposals = {name: system for name, system in proposals.items() if name and name not in shared}
+    if proposals:
+        yield "# [hl7v2.identifier_systems]"
+        yield from (f"# {_toml(name)} = {_toml(system)}" for name, system in sorted(proposals.items()))
 
 
 def _tables(habits: Habits) -> Iterator[str]:
