@@ -64,7 +64,7 @@ def test_a_document_is_a_binary_that_report_and_observation_name() -> None:
     assert order.index("Binary") < order.index("Observation") < order.index("DiagnosticReport")
     assert conversion.remarks == []
     for change in conversion.changes:
-        check.require_valid(change.resource)
+        check.require_valid(change.resource, profile=True)
 
 
 def test_the_same_document_twice_is_one_binary_and_another_is_another() -> None:

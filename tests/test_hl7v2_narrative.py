@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import GatewayError
 from gateway.fhir import check
 from gateway.fhir.narrative import problem
 from tests.support_source import OBR, convert, resources
@@ -19,7 +20,7 @@ PLAIN = OBR.replace("||HM|F", "|||F")
 def _report(*segments: str, **changes: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     conversion = convert(*segments, **changes)
     for change in conversion.changes:
-        check.require_valid(change.resource)
+        check.require_valid(change.resource, profile=True)
     [report] = resources(conversion, "DiagnosticReport")
     return report, resources(conversion, "Observation")
 
@@ -119,6 +120,22 @@ def test_notes_behind_the_last_line_belong_to_the_text() -> None:
     """NTE after the lines is the Observation's note."""
     _, [found] = _report(RAD, "OBX|1|TX|F^检查所见^L||甲||||||F", "OBX|2|TX|F^检查所见^L||乙||||||F", "NTE|1||注")
     assert found["note"] == [{"text": "注"}] and found["valueString"] == "甲\n乙"
+
+
+def test_a_text_without_a_code_is_the_reports_own() -> None:
+    """TX lines and documents without OBX-3: one text under the report's name and local code, blank lines kept."""
+    sent = ("", "超声心动图", "", "左室大小正常")
+    report, [found] = _report(RAD, *(f"OBX|{n}|TX|||{line}||||||F" for n, line in enumerate(sent, 1)))
+    own = {"system": "urn:huren:h1:item", "code": "CT1", "display": "胸部CT"}
+    assert found["code"] == {"coding": [own], "text": "胸部CT"} and found["valueString"] == "超声心动图\n\n左室大小正常"
+    assert _lines(report) == "<h4>胸部CT</h4><p>超声心动图<br/><br/>左室大小正常</p>"
+    report, _ = _report(RAD, "OBX|1|ED|||^AP^PDF^Base64^JVBERg==||||||F")
+    assert report["presentedForm"][0]["title"] == "胸部CT"
+    _, [found] = _report(OBR, "OBX|1|TX|||标本溶血||||||F")  # the unified panel has no result of its own
+    assert [one["system"] for one in found["code"]["coding"]] == ["urn:huren:h1:item"]
+    with pytest.raises(GatewayError) as refusal:
+        _report(RAD, "OBX|1|NM|||5||||||F")
+    assert refusal.value.where == "OBX-3"
 
 
 def test_measurements_stand_in_the_text_of_an_imaging_report() -> None:

@@ -9,7 +9,7 @@ from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import code_text, decimal, entity_identifier
 from gateway.hl7v2.enclosures import attachment
-from gateway.hl7v2.memory import fresh
+from gateway.hl7v2.memory import Known, fresh
 from gateway.hl7v2.message import Segment
 from gateway.hl7v2.participation import device_in, director, director_in, organization_in, people_in
 from gateway.hl7v2.people import performing_organization, practitioner
@@ -17,13 +17,15 @@ from gateway.hl7v2.request import Result, Subject, notes_of
 from gateway.hl7v2.specimen import specimen_named
 from gateway.hl7v2.values import VALUE_ATTACHMENT, Value, values_of
 from gateway.source import Resource
-from gateway.terminology import BASE
+from gateway.terminology import BASE, ITEMS
 
 _SUB_ID = "http://hl7.org/fhir/StructureDefinition/observation-v2-subid"
 _NATURE_OF_TEST = "http://hl7.org/fhir/StructureDefinition/observation-nature-of-abnormal-test"
 _ANALYSIS_TIME = "http://hl7.org/fhir/StructureDefinition/observation-analysis-date-time"
 _ALTERNATE_CODES = "http://hl7.org/fhir/StructureDefinition/alternate-codes"
 _FLAG = f"{BASE}/CodeSystem/recognition-flag"
+#: A text or a document without OBX-3 is that of the report as a whole.
+_OF_THE_REPORT = ("TX", "FT", "ED", "RP")
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 
@@ -41,13 +43,17 @@ class Report(NamedTuple):
     flags: list[str]  # of CodeSystem recognition-flag
     rejection: dict[str, Any]  # why its results have no value, when the laboratory refused the specimen
     focus: Reference | None = None  # the specimen, when the observation is about that and no result
+    known: Known | None = None  # OBR-4
 
 
 def add_observation(result: Result, report: Report | None, subject: Subject, builder: Builder) -> Reference:
     """One OBX with its NTE as Observation; without a report it is an observation of the patient (2.7 and later)."""
     obx = result.obx
     units = builder.units(obx)
-    concept, known = builder.concept(obx, 3, "test", units.get("unit", ""))
+    if report and report.known and not obx.raw_field(3) and obx.raw_field(2) in _OF_THE_REPORT:
+        concept, known = _name_of(report.known)
+    else:
+        concept, known = builder.concept(obx, 3, "test", units.get("unit", ""))
     sub_id = "" if result.lines else obx.text(4).strip()  # numbers of lines
     key = f"{report.key if report else subject.key}|{known.code}|{sub_id}"
     if report is None:
@@ -105,6 +111,13 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     if known.part:
         builder.parts[f"Observation/{made['id']}"] = known.part
     return builder.add(made, report.as_of, "skip" if report.focus else "refuse")
+
+
+def _name_of(report: Known) -> tuple[dict[str, Any], Known]:
+    """The report's own name and the hospital's code for it; not the unified item, of which this is no result."""
+    text = report.text or report.code
+    codings = [{**coding} for coding in report.concept.get("coding", ()) if coding["system"] != ITEMS]
+    return {"coding": codings, "text": text}, Known({}, "", "", text, True)
 
 
 def _put_details(made: Resource, obx: Segment, builder: Builder) -> None:

@@ -59,7 +59,8 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
                                          builder)
     made = builder.resource("DiagnosticReport", key)
     report = Report(key, made["id"], as_of, category, builder.period(obr, 7, 8, "effective") or collected,
-                    specimens[0] if len(specimens) == 1 else None, [], *_of_specimens(order.specimens, builder))
+                    specimens[0] if len(specimens) == 1 else None, [], *_of_specimens(order.specimens, builder),
+                    known=known)
     at = len(builder.conversion.changes)
     told = joined(order.results, category, builder)
     results = [add_observation(result, report, subject, builder) for result in told]

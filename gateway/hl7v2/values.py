@@ -84,9 +84,10 @@ def values_of(obx: Segment, units: dict[str, str], source: Source, lines: list[S
 
 
 def _text(obx: Segment, kind: str, units: dict[str, str], source: Source, lines: list[Segment]) -> list[Value]:
-    text = "\n".join(part.text for line in lines for part in line.repetitions(5))
+    text = "\n".join("\n".join(part.text for part in line.repetitions(5)) for line in lines)
     if not text.strip():
         return []
+    text = text.strip("\n") if len(lines) > 1 else text
     return [] if _says_nothing(text, source) else [_by_habit(text, kind, units, source) or Value("valueString", text)]
 
 
