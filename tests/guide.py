@@ -235,7 +235,7 @@ def sample(data_type: str, segment: str, field: int, type_map: str = "") -> tupl
         "NR": ("1.5^731.25", ["1.5", "731.25"]), "VR": ("1^2", ["1-2"]), "SN": (">^731.25", ["731.25"]),
         "ED": ("APP^Application^PDF^Base64^JVBERi0xLjQK", ["application/pdf"]),
         "RP": (f"http://h.example/{m}^H^Application^PDF", [f"http://h.example/{m}"]), "PT": ("P", ["P"]),
-        "MSG": ("", []), "OG": ("", []),
+        "MSG": ("", []), "OG": (m, [m]),
     }
     return made[data_type]
 
@@ -532,3 +532,8 @@ special("MSH[Provenance-Source] MSH-9", {("MSH", 9): "ORU^R01^ORU_R01"}, ["ORU^R
 special("MSH[Encounter] MSH-9", {("MSH", 9): "ADT^A03^ADT_A03"}, ["finished"])
 special("PV1[Encounter] PV1-40", {("PV1", 3): "W1^R2^B3"})
 special("PID[Patient] PID-36", {("PID", 35): "SP1^Species^L"})
+#: What the guide wants of the conversion itself: no conversion of ours says when or by whom it was done.
+_OF_THE_CONVERSION = ["(of the conversion itself)"]
+special("MSH[Provenance-Transformation] MSH recorded", {}, _OF_THE_CONVERSION)
+special("MSH[Provenance-Transformation] MSH agent[1].who", {}, _OF_THE_CONVERSION)
+special("PID[Provenance-Patient] PID recorded", {}, _OF_THE_CONVERSION)
