@@ -14,7 +14,7 @@ from gateway.hl7v2.message import Message
 from gateway.hl7v2.orders import convert_orders
 from gateway.hl7v2.oru import convert_oru
 from gateway.hl7v2.siu import EVENTS, convert_appointments
-from gateway.source import Conversion, Source
+from gateway.source import Conversion, Remark, Source
 
 #: Message code and trigger event → converter. R30 and R31 are point-of-care results, R32 pre-ordered ones, R40 alarms,
 #: W01 waveforms: all of the shape of ORU^R01.
@@ -27,6 +27,9 @@ _CONVERTERS: dict[tuple[str, str], Callable[[Message, Source], Conversion]] = {
     **{("MDM", f"T{number:02}"): convert_documents for number in range(1, 12)},
     **{("SIU", event): convert_appointments for event in EVENTS},
 }
+_OF_MANY_EVENTS = frozenset(("ORU", "OUL", "ADT", "MDM", "SIU"))
+#: The general acknowledgement of whatever event, and the delayed one of version 2.1.
+_ACKNOWLEDGEMENTS = frozenset(("ACK", "MCF"))
 #: Versions 2.1 and 2.2 send the message code alone.
 _FIRST_EVENTS = {"ORU": "R01", "ORM": "O01", "ADT": "A08"}  # of ADT, EVN-1 says it
 #: Of orders and charges: what recognition wants to know.
@@ -36,6 +39,19 @@ ORDER_MESSAGES = frozenset(("ORM", "OML", "OMI", "OMG", "DFT"))
 def convert(message: Message, source: Source) -> Conversion:
     """The FHIR R4 resources of one message, in dependency order; UNSUPPORTED for a type or event not taken."""
     return _converter(message.header)(message, source)
+
+
+def _acknowledged(message: Message, source: Source) -> Conversion:
+    """An acknowledgement that a hospital's engine sends us: kept in the inbox, and no resource. The edge never answers
+    it (`modes.asked`), or two systems would acknowledge each other without end."""
+    msa = message.first("MSA")
+    if msa is None:
+        raise GatewayError(Category.INVALID, "an acknowledgement says by MSA what it acknowledges; send it", "MSA",
+                           detail="required")
+    if msa.get(1).upper() in ("AA", "CA"):
+        return Conversion()
+    return Conversion(remarks=[Remark("MSA-1", "this acknowledgement refuses a message; it is kept and nothing is sent "
+                                      "again")])
 
 
 def require_taken(header: Header) -> None:
@@ -51,7 +67,9 @@ def _converter(header: Header) -> Callable[[Message, Source], Conversion]:
         event = structure.partition("_")[2] or _FIRST_EVENTS.get(code, "")
     if converter := _CONVERTERS.get((code, event)):
         return converter
-    taken = ", ".join(sorted({f"{c}^{e}" if c not in ("ORU", "ADT") else c for c, e in _CONVERTERS}))
+    if code in _ACKNOWLEDGEMENTS:
+        return _acknowledged
+    taken = ", ".join(sorted({c if c in _OF_MANY_EVENTS else f"{c}^{e}" for c, e in _CONVERTERS}))
     if code in {c for c, _ in _CONVERTERS}:
         events = ", ".join(sorted(e for c, e in _CONVERTERS if c == code))
         raise GatewayError(Category.UNSUPPORTED, f"{code} is taken for the events {events} only", "MSH-9",
