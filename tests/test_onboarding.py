@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onboarding_world as world
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -472,3 +473,22 @@ def test_whatever_bytes_are_explained(pieces: list[bytes]) -> None:
     assert habits.messages + sum(habits.unreadable.values()) == 1
     assert explain.explain(load(SHIPPED_ADAPTERS / "generic"), raw) is not None
     manifest_text(Hospital("x", "X"), habits)
+
+
+def test_on_a_terminal_it_asks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where are samples, which of the facilities, and the hospital's name: each asked once, with a default."""
+    from gateway.commands import onboarding
+    from gateway.config import load as settings_of
+
+    monkeypatch.setattr(onboarding, "_interactive", lambda: True)
+    (tmp_path / "adapters").mkdir()
+    folder = world.write(tmp_path / "in", [*world.messages(30), message("1"), message("2")])
+    here = settings_of({"HUREN_ADAPTERS": str(tmp_path / "adapters"), "HUREN_DATA": str(tmp_path / "data")})
+    said = CliRunner().invoke(onboarding.new, ["lab"], obj=here, input=f"{folder}\nLAB\nThe Laboratory\n")
+    assert said.exit_code == 0, said.output
+    assert "Folder with sample messages" in said.output
+    assert f"Which is this hospital? Several with commas [{world.FACILITY}]" in said.output
+    made = load(tmp_path / "adapters" / "lab")
+    assert (made.sending_facility, made.source.name) == (("LAB",), "The Laboratory")
+    said = CliRunner().invoke(onboarding.new, ["bare"], obj=here, input="\n")
+    assert said.exit_code == 0 and load(tmp_path / "adapters" / "bare").sending_facility == ("BARE",)
