@@ -15,6 +15,7 @@ import pytest
 from flask.testing import FlaskClient
 from lxml import etree
 from support_source import MSH, OBR, PID, segment, text
+from test_http_server import serving
 from werkzeug.test import TestResponse
 
 from gateway import hl7v2
@@ -370,3 +371,37 @@ def test_who_may_download_a_message(guarded: FlaskClient, pipeline: Pipeline, st
     persons = tuple(sorted(store.persons_of(patients).values()))
     rows = reads_of(store, name)
     assert len(persons) == 2 and [row.persons for row in rows] == [persons, persons]
+
+
+# ---------------------------------------------------------------- on a real port
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_large_document_goes_through_the_server_in_parts(settings: Settings, store: Store) -> None:
+    """96 MB as bytes, as JSON and by range, over one connection; the workers never hold half of it."""
+    data = bytes(range(256)) * (96 << 12)
+    small, name = keep(store), keep(store, data)
+    with serving(settings) as server:
+        connection = server.connect()
+        for headers in ({}, FHIR_JSON):  # what is loaded once
+            connection.request("GET", f"/fhir/Binary/{small}", headers=headers)
+            assert connection.getresponse().read()
+        before = sum(worker.memory_info().rss for worker in server.workers())
+
+        def get(headers: dict[str, str], method: str = "GET") -> tuple[int, int, bytes]:
+            connection.request(method, f"/fhir/Binary/{name}", headers=headers)
+            answer = connection.getresponse()
+            size, hashed = 0, hashlib.sha256()
+            while part := answer.read(1 << 20):
+                size += len(part)
+                hashed.update(part)
+            return answer.status, int(answer.headers["Content-Length"]), hashed.digest() if size else b""
+
+        whole = hashlib.sha256(data).digest()
+        assert get({}) == (200, len(data), whole)
+        assert get({}, "HEAD") == (200, len(data), b"")
+        status, length, _ = get(FHIR_JSON)
+        assert status == 200 and length > len(data) * 4 // 3
+        assert get({"Range": "bytes=1-25000000"}) == (206, 25_000_000, hashlib.sha256(data[1:25_000_001]).digest())
+        connection.close()
+        grown = sum(worker.memory_info().rss for worker in server.workers()) - before
+    assert grown < len(data) // 2, grown
