@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -28,29 +28,35 @@ CORPUS = Path(__file__).parents[1].parent / "shared" / "corpus" / "hl7v2"
 RULES = Path(__file__).with_name("differential.toml")
 Facts = dict[str, set[str]]  # "Patient.name.family" → what is said there
 _LEFT_OUT = {"id", "resourceType", "meta", "text", "fullUrl", "url#"}
+_STEP = re.compile(r"\.(?![^(]*\))")  # a full stop, but for those in the name of an extension
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A verdict: ``kind`` is "theirs" (only they say it), "ours", or "value" (both say something else)."""
+    """A verdict on all differences that match: ``place``, ``kind`` and ``message`` are patterns of `fnmatch`, blanks between several."""
 
-    kind: str
-    place: str  # a pattern of `fnmatch`
-    right: str  # "ours", "theirs", "both" or "neither"
+    place: str
+    right: str  # "ours"; "theirs": a loss of ours; "both": two ways to say it; "neither"
     why: str
-    converter: str = "*"
+    kind: str = "*"
+    message: str = "*"  # its folder and name, such as "microsoft__FHIR-Converter/DFT-P03-01"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Difference:
-    """One place of one kind, over all messages of a converter."""
+    """What two converters say of one place of one message.
 
-    converter: str
+    ``kind``: "theirs" or "ours", where only one of them says anything there (the place is then the highest that the other leaves
+    out: a whole resource, an element); "theirs-more" or "ours-more", where one says all that the other says, and more;
+    "value", where each says something that the other does not.
+    """
+
+    message: str
     kind: str
     place: str
-    messages: set[str] = field(default_factory=set)
-    examples: list[tuple[str, str]] = field(default_factory=list)  # (theirs, ours)
+    theirs: str
+    ours: str
 
 
 def pairs() -> Iterator[tuple[str, bytes, dict[str, Any]]]:
@@ -103,30 +109,46 @@ def ours(raw: bytes, adapter: Adapter) -> list[dict[str, Any]]:
     return [*(change.resource for change in conversion.changes), *amended]
 
 
-def differences() -> tuple[list[Difference], Counter[str]]:
-    """All differences, and how many messages were compared or refused for which reason."""
+def compare(message: str, theirs: Facts, mine: Facts) -> Iterator[Difference]:
+    """Every place where the two do not say the same."""
+    seen = set()
+    for place in sorted(theirs.keys() | mine.keys()):
+        them, us = theirs.get(place, set()), mine.get(place, set())
+        if them == us:
+            continue
+        if them and us:
+            kind = "theirs-more" if us < them else "ours-more" if them < us else "value"
+        else:
+            kind, place = ("theirs", _highest(place, mine)) if them else ("ours", _highest(place, theirs))
+        if (kind, place) not in seen:
+            seen.add((kind, place))
+            yield Difference(message, kind, place, ", ".join(sorted(them - us)), ", ".join(sorted(us - them)))
+
+
+def _highest(place: str, said: Facts) -> str:
+    """The highest element above ``place`` of which nothing is said."""
+    steps = _STEP.split(place)
+    for n in range(1, len(steps)):
+        above = ".".join(steps[:n])
+        if not any(other == above or other.startswith((above + ".", above + "(")) for other in said):
+            return above
+    return place
+
+
+def differences() -> tuple[list[Difference], dict[str, str]]:
+    """All differences, and what became of each message: "compared", or why we refuse it."""
     adapter = load(SHIPPED_ADAPTERS / "generic")
-    found: dict[tuple[str, str, str], Difference] = {}
-    outcomes: Counter[str] = Counter()
+    found: list[Difference] = []
+    outcomes: dict[str, str] = {}
     for name, raw, expected in pairs():
         try:
             resources = [resource for piece in hl7v2.split(raw) for resource in ours(piece, adapter)]
         except GatewayError as error:
-            outcomes[f"{error.category.value} {error.where} {'^'.join(hl7v2.peek(raw).message_type[:2])}"] += 1
+            outcomes[name] = f"{error.category.value} {error.where} {'^'.join(hl7v2.peek(raw).message_type[:2])}"
             continue
-        outcomes["compared"] += 1
-        theirs = facts_of([entry["resource"] for entry in expected.get("entry", ())])
-        mine = facts_of(resources)
-        for place in sorted(theirs.keys() | mine.keys()):
-            them, us = theirs.get(place, set()), mine.get(place, set())
-            if them == us:
-                continue
-            kind = "ours" if not them else "theirs" if not us else "value"
-            key = name.partition("/")[0], kind, place
-            one = found.setdefault(key, Difference(*key))
-            one.messages.add(name)
-            one.examples.append((", ".join(sorted(them - us)), ", ".join(sorted(us - them))))
-    return list(found.values()), outcomes
+        outcomes[name] = "compared"
+        found += compare(name, facts_of([entry["resource"] for entry in expected.get("entry", ())]), facts_of(resources))
+    return found, outcomes
 
 
 def rules() -> list[Rule]:
@@ -136,27 +158,47 @@ def rules() -> list[Rule]:
 
 def verdict(difference: Difference, known: list[Rule]) -> Rule | None:
     """The first rule that names the difference."""
-    return next((rule for rule in known if rule.kind in (difference.kind, "any")
-                 and fnmatch.fnmatchcase(difference.place, rule.place)
-                 and fnmatch.fnmatchcase(difference.converter, rule.converter)), None)
+    return next((rule for rule in known if any(_match(difference, rule))), None)
+
+
+def _match(one: Difference, rule: Rule) -> Iterator[str]:
+    """The patterns of ``rule.place`` that name the difference."""
+    if _fits(one.kind, rule.kind) and _fits(one.message, rule.message):
+        yield from (pattern for pattern in rule.place.split() if fnmatch.fnmatchcase(one.place, pattern))
+
+
+def _fits(name: str, patterns: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns.split())
+
+
+def by_rule(found: list[Difference], known: list[Rule]) -> dict[Rule | None, dict[tuple[str, str], list[Difference]]]:
+    """The differences of each rule, by kind and place."""
+    sorted_out: dict[Rule | None, dict[tuple[str, str], list[Difference]]] = {}
+    for one in found:
+        sorted_out.setdefault(verdict(one, known), {}).setdefault((one.kind, one.place), []).append(one)
+    return sorted_out
+
+
+def summary(found: list[Difference], known: list[Rule]) -> Counter[str]:
+    """How many places (of one kind, under one rule) have which verdict."""
+    return Counter(rule.right if rule else "undecided" for rule, places in by_rule(found, known).items() for _ in places)
 
 
 def report() -> str:
     """As Markdown: counts by verdict, then each rule with its places, then what no rule names."""
     found, outcomes = differences()
     known = rules()
-    by_rule: defaultdict[Rule | None, list[Difference]] = defaultdict(list)
-    for difference in found:
-        by_rule[verdict(difference, known)].append(difference)
-    count = Counter(rule.right if rule else "undecided" for rule, some in by_rule.items() for _ in some)
-    lines = [f"{outcomes.pop('compared')} messages compared; {len(found)} places differ: "
-             + ", ".join(f"{right} {n}" for right, n in count.most_common()), "",
-             "Refused: " + ", ".join(f"{what} ({n})" for what, n in outcomes.most_common()), ""]
+    sorted_out = by_rule(found, known)
+    count = summary(found, known)
+    refused = Counter(what for what in outcomes.values() if what != "compared")
+    lines = [f"{len(outcomes) - refused.total()} messages compared; {count.total()} places differ "
+             f"({len(found)} times): " + ", ".join(f"{right} {n}" for right, n in count.most_common()), "",
+             "Refused: " + ", ".join(f"{what} ({n})" for what, n in refused.most_common()), ""]
     for rule in [*known, None]:
-        if some := by_rule.get(rule):
+        if places := sorted_out.get(rule):
             lines += [f"## {rule.kind} `{rule.place}`: right is {rule.right}. {rule.why}" if rule else "## undecided", ""]
-            lines += [f"- {d.converter[:10]} {d.kind} `{d.place}` ({len(d.messages)} messages): "
-                      f"{d.examples[0][0][:70]!r} | {d.examples[0][1][:70]!r}" for d in sorted(some, key=lambda d: d.place)]
+            lines += [f"- {kind} `{place}` ({len(some)} messages): {some[0].theirs[:70]!r} | {some[0].ours[:70]!r}"
+                      for (kind, place), some in sorted(places.items(), key=lambda item: item[0][::-1])]
             lines.append("")
     return "\n".join(lines)
 
