@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from gateway.errors import GatewayError
 from gateway.hl7v2 import Message, Segment, charset, parse, peek, tables, timestamps
-from gateway.hl7v2.datatypes import is_national
+from gateway.hl7v2.datatypes import code_text, is_national
 from gateway.hl7v2.numbers import compared, narrow
 from gateway.hl7v2.ranges import limits_of, ranges_of
 from gateway.identity import normalised
@@ -113,6 +113,7 @@ class Habits:
     st_ranges: int = 0  # the same with a unit, like 10-20
     commas: Counter[int] = field(default_factory=Counter)  # digits behind a comma in a value → values
     double_ranges: int = 0  # OBX-7 of two repetitions, both limits
+    parents: Counter[str] = field(default_factory=Counter)  # OBX-3 codes that OBR-26 names as parents
     sequence_numbers: Share = field(default_factory=Share)  # messages with a number in MSH-13
     second_unit: Share = field(default_factory=Share)  # OBX-6 with two components: how many have the unit in the second
     shared_numbers: Share = field(default_factory=Share)  # placer numbers: how many stand for several services
@@ -331,6 +332,8 @@ class _Reader:
                 continue
             if segment.name != "OBR":
                 continue
+            if parent := code_text(segment.get(26)):
+                self.habits.parents[parent] += 1
             for at in _ACCESSION_FIELDS:
                 if value := segment.get(at):
                     self.habits.order_numbers.setdefault(at, set()).add(value)

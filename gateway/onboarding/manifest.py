@@ -114,6 +114,9 @@ def _numbers(habits: Habits) -> Iterator[str]:
     if habits.double_ranges:
         said = f"{habits.double_ranges} reference ranges have two repetitions; true: the second is the critical one"
         yield _proposed("critical_limits", True, said, False)
+    if habits.parents:
+        said = f"{sum(habits.parents.values())} orders name these results as their parents in OBR-26; of organisms?"
+        yield _proposed("organism_codes", sorted(habits.parents), said, False)
 
 
 def _accession(habits: Habits, images: ImageHabits) -> tuple[int, int] | None:
