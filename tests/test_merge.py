@@ -10,10 +10,14 @@ import pytest
 from adt_world import World, adt, links, national, pid, result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_samples import check_consistent
+from store_samples import change, check_consistent, line
 
-from gateway.caller import Caller
+from gateway.caller import GATEWAY, Caller
+from gateway.config import SHIPPED_ADAPTERS
+from gateway.conformance import examples
 from gateway.store import Store
+from gateway.store.model import Unit
+from gateway.terminology import ITEMS
 
 MERGE = ("A40", pid("B"), "MRG|A^^^^MR")
 UNDO = ("A37", pid("B"), pid("A"))
@@ -63,6 +67,32 @@ def test_who_is_merged_says_so(two: World) -> None:
     assert old["name"][0]["text"] == "王小明"
     assert [p["id"] for p in two.found("Patient", active="false")] == [old["id"]]
     assert {p["id"] for p in two.found("Patient", link=f"Patient/{old['id']}")} == {survivor["id"]}
+
+
+def test_results_for_recognition_and_order_lines_follow(world: World) -> None:
+    """What recognition asks of the survivor's person holds the old patient's results and lines; after the undo not."""
+    raw = next(e.path.read_bytes() for e in examples(SHIPPED_ADAPTERS / "renmin") if e.accepted
+               and b"|ORU" in e.path.read_bytes()[:200])
+    world.accepted(raw, adt("A28", pid("NEW"), facility="DEMO1"))
+    source = world.source("DEMO1")
+    new = source.patient_id(source.patient_system(), "NEW")
+    found = world.found("Observation", institution=source.institution)
+    old = found[0]["subject"]["reference"].partition("/")[2]
+    number = world.get("Patient", old)["identifier"][0]["value"]
+    items = {coding["code"] for one in found for coding in one["code"].get("coding", ()) if coding["system"] == ITEMS}
+    world.store.write(Unit(ledger=[change(line("L1", old, source.institution))]), GATEWAY)
+
+    def shown(patient: str) -> tuple[int, int]:
+        person = world.store.persons_of([patient])[patient]
+        return len(world.store.results(person, items, 0)), len(world.store.lines_of(person))
+
+    before = shown(old)
+    assert before[0] > 0 and before[1] == 1 and shown(new) == (0, 0)
+    world.accepted(adt("A40", pid("NEW"), f"MRG|{number}^^^^MR", facility="DEMO1", at="20260102080000"))
+    assert shown(new) == shown(old) == before
+    world.accepted(adt("A37", pid("NEW"), pid(number), facility="DEMO1", at="20260103080000"))
+    assert (shown(new), shown(old)) == ((0, 0), before)
+    check_consistent(world.store)
 
 
 def test_a_merge_of_an_unknown_patient_is_kept_for_what_comes_later(world: World) -> None:
@@ -203,15 +233,19 @@ def test_a_hospital_merges_its_own_patients_only(world: World) -> None:
         {("H1", "A")}, {("H1", "B")}, {("H2", "A"), ("H2", "B")}]
 
 
-def test_a_number_that_was_somebody_elses_does_not_come_along(world: World) -> None:
-    """A child was registered under its mother's number and is merged into its own record: the mother is not in it."""
+@pytest.mark.parametrize("told", [True, False])
+def test_a_number_that_was_somebody_elses_does_not_come_along(world: World, told: bool) -> None:
+    """A child was registered under its mother's number and is merged into its own record, whose number the merge tells
+    or registration told before: the mother is not in it."""
     mother, child = national(born="19850101", order=102), national(born="20200101", order=102)
     world.accepted(adt("A28", pid("M", born="19850101", sex="F", id_number=mother), facility="H2"),
                    adt("A28", pid("A", born="19850101", sex="F", id_number=mother)),
                    adt("A28", pid("C", born="20200101", sex="F", id_number=child)))
     assert world.persons([("H1", "A"), ("H2", "M")]) == [{("H1", "A"), ("H2", "M")}]
     before = world.patient("A")
-    world.accepted(adt("A40", pid("C", born="20200101", sex="F", id_number=child), "MRG|A^^^^MR", at="20240502080000"))
+    survivor = pid("C", born="20200101", sex="F", id_number=child if told else "")
+    world.accepted(adt("A40", survivor, "MRG|A^^^^MR", at="20240502080000"))
+    world.accepted(adt("A08", pid("A", born="19850101", sex="F", id_number=mother), at="20240502090000"))
     assert world.persons([("H1", "A"), ("H1", "C"), ("H2", "M")]) == [{("H1", "A"), ("H1", "C")}, {("H2", "M")}]
     world.accepted(adt("A37", pid("C", born="20200101", sex="F"), pid("A", born="19850101", sex="F"),
                        at="20240503080000"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.recognition.people import conflict, names
+from gateway.recognition.people import conflict, doubtful, names
 
 
 def text(*names: str) -> dict[str, Any]:
@@ -55,3 +55,13 @@ def test_what_contradicts(one: dict[str, Any], other: dict[str, Any], said: str)
 def test_a_family_name_alone_is_no_name_beside_a_whole_one() -> None:
     """Where a text says the whole name, the family name by itself is none."""
     assert names({"name": [{"text": "王小明", "family": "王"}]}) == {"王小明"}
+
+
+def test_a_patient_that_was_merged_raises_no_doubt() -> None:
+    """The hospital says who it is by the one that replaced it; that one still may."""
+    order = {"gender": "male", "birthDate": "1980-01-02"}
+    other = {"_institution": "a", "gender": "female", "birthDate": "1980-01-02"}
+    link = {"other": {"reference": "Patient/p2"}, "type": "replaced-by"}
+    assert doubtful(order, [other]) == {"a"}
+    assert doubtful(order, [{**other, "active": False, "link": [link]}]) == set()
+    assert doubtful(order, [{**other, "link": [{**link, "type": "replaces"}]}]) == {"a"}

@@ -55,7 +55,7 @@ class _Person:
     group: _Group
     resource: Resource
     key: str
-    merged: list[tuple[Resource, Segment]] = field(default_factory=list)  # the Patient that MRG names
+    merged: list[Resource] = field(default_factory=list)  # the Patients that MRG names
 
 
 def convert_adt(message: Message, source: Source) -> Conversion:
@@ -189,7 +189,7 @@ def _merge(person: _Person, mrg: Segment, event: Event, since: str, links: merge
     if name := human_name(mrg.first(7)):
         made["name"] = [name]
     made["managingOrganization"] = builder.hospital()
-    person.merged.append((made, mrg))
+    person.merged.append(made)
     links.say(person.resource["id"], old, "replaces", since, place)
 
 
@@ -199,12 +199,23 @@ def _add_patient(person: _Person, event: Event, links: merge.Links, builder: Bui
     made, pid = person.resource, person.group.pid
     registration.complete(made, pid, person.group.first("PD1"), event.code, builder)
     edits = links.of(made["id"])
-    builder.add_onto(merge.apply(made, edits, known=False), event.as_of, registration.onto(pid, event.code, edits))
-    for old, _ in person.merged:
+    change = registration.onto(pid, event.code, edits)
+    survivor = merge.apply(made, edits, known=False)
+    if not person.merged:
+        builder.add_onto(survivor, event.as_of, change)
+        return
+    newest = [survivor]  # what the survivor becomes: whom it replaces is compared with it
+
+    def kept(stored: Resource, sent: Resource, late: bool) -> Resource:
+        newest[0] = change(stored, sent, late)
+        return newest[0]
+
+    builder.add_onto(survivor, event.as_of, kept)
+    for old in person.merged:
         said = links.of(old["id"])
         builder.add_onto(merge.apply(old, said, known=False), event.as_of,
-                         lambda stored, sent, late, said=said, survivor=made:  # type: ignore[misc]
-                         merge.apply(stored, said, survivor=survivor))
+                         lambda stored, sent, late, said=said:  # type: ignore[misc]
+                         merge.apply(stored, said, survivor=newest[0]))
 
 
 def _add_visit(person: _Person, event: Event, builder: Builder) -> None:

@@ -86,9 +86,13 @@ def onto(pid: Segment, event: str, edits: list[merge.Edit]) -> Callable[[Resourc
 
 
 def _identifiers(base: Resource, top: Resource) -> list[dict[str, Any]]:
-    """Those of ``top``, and behind them those of ``base`` whose systems it does not tell."""
+    """Those of ``top``, and behind them those of ``base`` whose systems it does not tell; ``use`` is not theirs to
+    tell: what a merge marked as old stays so."""
     told = {one.get("system") for one in top.get("identifier", ())}
-    return [*top.get("identifier", ()), *(i for i in base.get("identifier", ()) if i.get("system") not in told)]
+    uses = {(one.get("system"), one.get("value")): one["use"] for one in base.get("identifier", ()) if "use" in one}
+    said = [{"use": uses[key], **one} if (key := (one.get("system"), one.get("value"))) in uses else one
+            for one in top.get("identifier", ())]
+    return [*said, *(one for one in base.get("identifier", ()) if one.get("system") not in told)]
 
 
 def _by_url(base: Resource, top: Resource) -> list[dict[str, Any]]:

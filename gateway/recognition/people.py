@@ -127,8 +127,15 @@ def _read(tail: bytes) -> dict[str, Any]:
 # ---------------------------------------------------------------- demographics
 
 def doubtful(patient: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The institutions whose own Patient of this person contradicts the order's."""
-    return {str(other["_institution"]) for other in others if conflict(patient, other)}
+    """The institutions whose own Patient of this person contradicts the order's.
+
+    One that was merged into another says no more who somebody is: the hospital says so by the one that replaced it.
+    """
+    return {str(other["_institution"]) for other in others if not _replaced(other) and conflict(patient, other)}
+
+
+def _replaced(patient: Mapping[str, Any]) -> bool:
+    return any(link.get("type") == "replaced-by" for link in patient.get("link") or ())
 
 
 def conflict(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
