@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
 from gateway.fhir import check
+from gateway.fhir.display import concluding
 from gateway.fhir.narrative import problem
 from tests.support_source import OBR, convert, resources
 
@@ -176,3 +177,12 @@ def test_any_text_makes_a_narrative_that_r4_allows(text: str) -> None:
     [report] = resources(conversion, "DiagnosticReport")
     check.require_valid(report)
     assert "<script" not in report["text"]["div"]
+
+
+@pytest.mark.parametrize("texts, conclusion, twice", [
+    (["所见", "肺炎"], "肺炎", {1}), (["肺炎", "肺炎"], "肺炎", {1}), (["所见", "肺炎", "心大"], "肺炎\n心大", {1, 2}),
+    (["所见", "肺炎\n心大"], "肺炎\n心大", {1}), (["未见异常"], "胸部未见异常", set()), (["", "肺炎"], "", set()),
+    (["肺炎"], "肺炎\n另有所述", set())])
+def test_a_screen_shows_the_conclusion_once(texts: list[str], conclusion: str, twice: set[int]) -> None:
+    """The impressions that make up the conclusion are left out, and nothing that only resembles it."""
+    assert concluding(texts, conclusion) == twice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -69,6 +69,17 @@ def range_of(observation: Mapping[str, Any]) -> str:
         if low or high:
             return f"≥ {low}" if low else f"≤ {high}"
     return ""
+
+
+def concluding(texts: Sequence[str], conclusion: str) -> set[int]:
+    """Which texts of a report make up its conclusion, so that a screen need not show them twice: the last that do."""
+    found = set()
+    for at in reversed(range(len(texts))):
+        text = texts[at].strip()
+        if text and (conclusion == text or conclusion.endswith(f"\n{text}")):
+            conclusion = conclusion[:-len(text)].rstrip("\n")
+            found.add(at)
+    return set() if conclusion else found
 
 
 def flag_of(observation: Mapping[str, Any]) -> str:

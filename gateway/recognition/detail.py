@@ -16,7 +16,7 @@ import orjson
 
 from gateway.caller import GATEWAY
 from gateway.fhir import json, resource
-from gateway.fhir.display import flag_of, institution_of, label, range_of, value_of
+from gateway.fhir.display import concluding, flag_of, institution_of, label, range_of, value_of
 from gateway.recognition.checking import Checker
 from gateway.recognition.decision import DECIDED, body_of
 from gateway.recognition.model import FLAG_NAMES, EventKind, Kind, LineBody
@@ -122,6 +122,9 @@ class Detail:
         own = [found for one in report.get("result", ())
                if (found := observations.get(str(one.get("reference", "")).partition("/")[2]))]
         shown = [one for one in own if not _is_link(one)]
+        conclusion = str(report.get("conclusion", ""))
+        twice = concluding([value_of(one)[0] for one in shown], conclusion)
+        shown = [one for at, one in enumerate(shown) if at not in twice]
         texts = [{"name": label(one.get("code")), "text": value_of(one)[0][:_MOST_TEXT]} for one in shown
                  if _is_text(one)]
         texts += [{"name": str(form.get("title") or ""), "text": text} for form in report.get("presentedForm", ())
@@ -131,7 +134,7 @@ class Detail:
         imaging = item.startswith("E") or bool(report.get("imagingStudy"))
         return {"id": report["id"], "kind": "imaging" if imaging else "lab", "title_zh": names["name_zh"],
                 "title_en": names["name_en"], **self._hospital(institution_of(report)), **_times(report),
-                "status": report.get("status", ""), "conclusion": str(report.get("conclusion", "")),
+                "status": report.get("status", ""), "conclusion": conclusion,
                 "performer": _people(report), "flags": self._result_flags(report), "texts": texts,
                 "covers": f"DiagnosticReport/{report['id']}" in body.results,
                 "studies": self._studies(report),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from gateway.fhir.display import flag_of, institution_of, label, range_of, value_of, when_of
+from gateway.fhir.display import concluding, flag_of, institution_of, label, range_of, value_of, when_of
 from gateway.terminology.systems import ITEMS, LOINC
 
 __all__ = ["ITEM", "Course", "Day", "Entry", "Point", "Result", "courses", "days", "institution_of", "label",
@@ -110,9 +110,12 @@ def _report(report: dict[str, Any], observations: Mapping[str, dict[str, Any]]) 
     categories = {c.get("code") for concept in report.get("category", ()) for c in concept.get("coding", ())}
     results = [result_of(o) for r in report.get("result", ()) if (o := observations.get(r.get("reference", "")))
                and not _is_identifier(o)]
+    conclusion = str(report.get("conclusion", ""))
+    twice = concluding([r.value for r in results], conclusion)
+    results = [r for at, r in enumerate(results) if at not in twice]
     return Entry("imaging" if categories & {"RAD", "IMG", "RUS", "CT", "NMR"} else "lab", label(report.get("code")),
                  institution_of(report), when_of(report)[11:16], report.get("status", ""),
-                 f"/fhir/DiagnosticReport/{report['id']}", report.get("conclusion", ""),
+                 f"/fhir/DiagnosticReport/{report['id']}", conclusion,
                  [r for r in results if not r.text], [r for r in results if r.text])
 
 
