@@ -18,7 +18,6 @@ _LEVEL = 0.01
 _FIELD_CHANGE = 0.10
 _VALUE_CHANGE = 0.20
 _LISTED = 10
-#: Of these every message has one: the value may change, the place cannot vanish.
 _ASCII = "ascii"
 
 
@@ -85,6 +84,8 @@ def _values(known: Profile, now: Profile, level: float) -> Iterator[Drift]:
         if not before:
             continue  # the place itself is new, and told
         of = known.having[place], now.having[place]
+        if place == "charset":  # ASCII is all character sets
+            of = of[0] - before[_ASCII], of[1] - counter[_ASCII]
         for value in sorted(before.keys() | counter.keys()):
             if place == "charset" and value == _ASCII:
                 continue
