@@ -236,12 +236,20 @@ def test_every_value_of_any_message_has_one_fate(more: list[tuple[str, list[str]
 
 def test_a_large_message_is_accounted_by_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the bound the values of one field share a fate; there are fewer conversions, and none is lost."""
-    monkeypatch.setattr("gateway.hl7v2.accounting.MOST_LEAVES", 10)
+    monkeypatch.setattr("gateway.hl7v2.accounting.MOST_LEAVES", len(leaves_of(hl7v2.parse(ORU.encode()))) - 1)
     made = accounted(ORU)
     fates = by_place(made)
-    assert [fate.leaf for fate in made.fates] == leaves_of(made.message)
+    assert made.exact and [fate.leaf for fate in made.fates] == leaves_of(made.message)
     assert fates["PID-5.1"].paths == fates["PID-5.2"].paths == ("Patient.name",)
     assert fates["OBX[1]-5"].kind == "used"
+
+
+def test_of_a_huge_message_only_what_is_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tried, so that the command ends; each value still has a fate, and the account says so."""
+    monkeypatch.setattr("gateway.hl7v2.accounting.MOST_LEAVES", 10)
+    made = accounted(ORU)
+    assert not made.exact and [fate.leaf for fate in made.fates] == leaves_of(made.message)
+    assert by_place(made)["OBX[1]-5"].kind == "read" and set(made.counts()) <= {"read", "kept", "reported"}
 
 
 # ---------------------------------------------------------------- the pieces

@@ -44,6 +44,8 @@ def show(account: Account, refused_at: str, fields: bool, values: bool) -> None:
     table(("place", *(("value",) if values else ()), "what became of it"), rows)
     counts = ", ".join(f"{count} {kind}" for kind, count in account.counts().items())
     click.echo(f"\n{len(account.fates)} values: {counts}")
+    if not account.exact:
+        click.echo("The message is too long to try each value: what is read is told, not what it fills.")
     if account.refusal:
         click.echo("A refused message stays as it came; nothing of it is stored elsewhere.")
     if fields and account.references:
@@ -53,7 +55,7 @@ def show(account: Account, refused_at: str, fields: bool, values: bool) -> None:
 
 def as_json(account: Account, values: bool) -> dict[str, Any]:
     """The account for a program."""
-    made: dict[str, Any] = {"counts": account.counts(), "fields": [
+    made: dict[str, Any] = {"counts": account.counts(), "exact": account.exact, "fields": [
         {"place": fate.leaf.place, **({"value": fate.leaf.text} if values else {}), "fate": fate.kind,
          "required": fate.required, "paths": list(fate.paths), "reason": fate.reason} for fate in account.fates]}
     if account.refusal is not None:

@@ -21,7 +21,8 @@ from gateway.hl7v2.message import Message
 from gateway.hl7v2.tracing import Reads, rebuilt, traced
 from gateway.source import Conversion
 
-#: Above this many values, whole fields are taken out instead of values: their values then share a fate.
+#: Above this many values, whole fields are taken out instead of values: their values then share a fate. Above as many
+#: fields that a conversion looks at, nothing is taken out, and only what is read is told.
 MOST_LEAVES = 2000
 #: What may become of a value.
 KINDS = ("used", "read", "kept", "reported", "hook", "refused")
@@ -74,6 +75,7 @@ class Account:
     missing: str = ""  # the place that a refusal names and where nothing was sent
     references: dict[str, str] = field(default_factory=dict)  # Observation[3] → Observation/<id>
     conversion: Conversion | None = None
+    exact: bool = True  # False: so long a message that only what is read is told
 
     def counts(self) -> dict[str, int]:
         """How many values of each kind."""
@@ -98,10 +100,11 @@ def account(message: Message, convert: Convert, before: Before | None = None, af
         return made
     made.references = {name: f"{change.resource['resourceType']}/{change.resource['id']}"
                        for name, change in zip(labels(made.conversion.changes), made.conversion.changes, strict=True)}
-    found = _influences(leaves, runner, made.conversion)
+    made.exact = len(runner.reads.seen & {(leaf.at, leaf.field) for leaf in leaves}) <= MOST_LEAVES
+    found = _influences(leaves, runner, made.conversion) if made.exact else [([], False)] * len(leaves)
     used = [leaf for leaf, (paths, _) in zip(leaves, found, strict=True) if paths]
-    at_work = {leaf.at for leaf in used} | {(leaf.at, leaf.field) for leaf in used}
-    made.fates = [_fate(leaf, paths, required, at_work, runner.reads, made.conversion)
+    at_work: set[Any] = {leaf.at for leaf in used} | {(leaf.at, leaf.field) for leaf in used}
+    made.fates = [_fate(leaf, paths, required, at_work if made.exact else None, runner.reads, made.conversion)
                   for leaf, (paths, required) in zip(leaves, found, strict=True)]
     return made
 
@@ -237,9 +240,9 @@ def _others(text: str) -> list[str]:
     return [*found, text + "x"]
 
 
-def _fate(leaf: Leaf, paths: list[str], required: bool, at_work: set[Any], reads: Reads,
+def _fate(leaf: Leaf, paths: list[str], required: bool, at_work: set[Any] | None, reads: Reads,
           conversion: Conversion) -> Fate:
-    """``at_work``: the segments, and the segments with fields, of which some value fills something."""
+    """``at_work``: the segments, and the segments with fields, of which some value fills something; None: not tried."""
     if said := _reported(leaf, conversion):
         return Fate(leaf, "reported", tuple(paths), required, said)
     if leaf.at == 0 and leaf.field < 3:
@@ -250,6 +253,8 @@ def _fate(leaf: Leaf, paths: list[str], required: bool, at_work: set[Any], reads
     kind = "read" if "convert" in phases else "hook" if phases else "kept"
     if kind == "hook":
         reason = "the hospital's hook reads it"
+    elif at_work is None:
+        reason = "the conversion reads it" if kind == "read" else reason_for(leaf.segment, leaf.field)
     elif (leaf.at, leaf.field) in at_work:
         reason = "other parts of this field say what is needed"
     else:
