@@ -121,6 +121,8 @@ def test_panels_of_one_number_keep_their_ids_in_any_order() -> None:
            for made in (convert(CULTURE, ECOLI, KLEBSIELLA, one, AMP, two, AMP),
                         convert(CULTURE, ECOLI, KLEBSIELLA, two, AMP, one, AMP))]
     assert ids[0] == ids[1][::-1]
+    culture, panels = resources(convert(CULTURE, ECOLI, KLEBSIELLA, one, AMP, two, AMP), "ServiceRequest")
+    assert panels["basedOn"] == [{"reference": f"ServiceRequest/{culture['id']}"}]
 
 
 def test_a_reflex_test_is_triggered_by_its_parent() -> None:

@@ -92,8 +92,9 @@ def _tie(child: Told, told: list[Told], made: dict[str, Resource], builder: Buil
     parent = _among(child, said, told)
     request = parent.request if parent is not None else _request(said, builder)
     if request is not None and request.get("reference") != child.request["reference"]:
-        child.report["basedOn"].append({**request})
-        made[child.request["reference"]].setdefault("basedOn", []).append({**request})
+        for resource in (child.report, made[child.request["reference"]]):  # several children may have one order
+            if request not in (known := resource.setdefault("basedOn", [])):
+                known.append({**request})
     if not said.code:
         return
     head = _result(said, parent) if parent is not None else None
