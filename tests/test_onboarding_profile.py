@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from math import comb
 from pathlib import Path
@@ -37,11 +38,16 @@ def of(found: list[Drift]) -> set[tuple[str, str]]:
     return {(d.kind, d.where) for d in found if d.certain}
 
 
+@cache
+def usual() -> Profile:
+    """What the hospital's messages are like."""
+    return profiled(world.messages(120), "gb18030")
+
+
 def changed(edit: Callable[[str], str], count: int = 60, seed: int = 8) -> list[Drift]:
     """The drift of as many other messages of the same hospital, after an edit of their text."""
-    known = profiled(world.messages(120), "gb18030")
     raws = [edit(raw.decode("gb18030")).encode("gb18030") for raw in world.messages(count, seed, start=1000)]
-    return drift(known, profiled(raws, "gb18030"))
+    return drift(usual(), profiled(raws, "gb18030"))
 
 
 SEGMENT = st.builds(lambda name, fields: "|".join([name, *fields]),
