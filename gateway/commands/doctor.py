@@ -21,6 +21,7 @@ from gateway.errors import GatewayError
 
 _LOW_DISK = 2 * 1024**3
 _SOME_DISK = 10 * 1024**3
+_SOME_DAYS = 30
 _PROFILED = 200  # of a hospital's messages, held against its profile
 _LOOKED_AT = 5000  # rows of the inbox
 
@@ -61,6 +62,9 @@ def signs(settings: Settings) -> Iterator[Sign]:
     yield from _drift(settings)
     for name in ("http", "mllp", "dimse"):
         yield _port(settings, name)
+    if settings.mllp_tls:
+        yield from _certificates(settings)
+        yield _port(settings, "mllp_tls")
 
 
 def _settings() -> Sign:
@@ -159,6 +163,32 @@ def _drift(settings: Settings) -> Iterator[Sign]:
         if error.where == "profile.json":
             yield Sign("note", "drift", error.message)
         # whatever else is wrong with adapters or database is told above
+
+
+def _certificates(settings: Settings) -> Iterator[Sign]:
+    """The files of TLS, how long the certificate holds, and whether senders are known by theirs."""
+    from cryptography import x509
+
+    from gateway.edges.mllp.tls import ServerTls
+
+    try:
+        ServerTls(settings)
+        ends = x509.load_pem_x509_certificate(Path(settings.mllp_tls_cert).read_bytes()).not_valid_after_utc
+    except GatewayError as error:
+        yield Sign("bad", "tls", error.message)
+        return
+    except ValueError:
+        yield Sign("bad", "tls", "HUREN_MLLP_TLS_CERT holds no certificate that can be read")
+        return
+    days = (ends - datetime.now(UTC)).days
+    said = f"the certificate holds until {ends:%Y-%m-%d}"
+    if days < 0:
+        yield Sign("bad", "tls", f"{said}: no sender will take it; renew it, a restart is not needed")
+    else:
+        yield Sign("ok" if days >= _SOME_DAYS else "note", "tls", f"{said}, {days} days")
+    if not settings.mllp_tls_ca:
+        yield Sign("note", "tls", "HUREN_MLLP_TLS_CA is not set: senders show no certificate, and a manifest that "
+                   "lists certificates lets nobody send")
 
 
 def _port(settings: Settings, name: str) -> Sign:

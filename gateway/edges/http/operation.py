@@ -11,6 +11,7 @@ import flask
 from gateway import __version__
 from gateway.edges.http.exchange import Response
 from gateway.edges.http.figures import Figures, family, sample
+from gateway.edges.mllp.figures import FIGURES
 from gateway.errors import Category, GatewayError
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class _Operation:
     def metrics(self) -> Response:
         """Prometheus text format 0.0.4."""
         info = [sample("huren_info", 1, version=__version__)]
-        lines = [*family("huren_info", "gauge", "The version that runs.", info), *self._figures.requests()]
+        lines = [*family("huren_info", "gauge", "The version that runs.", info), *self._figures.requests(),
+                 *mllp()]
         try:
             lines += stored(self._store.counts())
             up = 1
@@ -82,6 +84,15 @@ class _Operation:
             up = 0
         lines += family("huren_database_up", "gauge", "The database answered.", [sample("huren_database_up", up)])
         return _text("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def mllp() -> Iterator[str]:
+    """What the MLLP processes count; nothing where this process was not forked beside them."""
+    found = list(FIGURES.samples())
+    if any(value for _, values in found for _, value in values):
+        for told, values in found:
+            yield from family(told.name, told.kind, told.says,
+                              [sample(told.name, value, **{told.label: label}) for label, value in values])
 
 
 def stored(counts: Mapping[str, Any]) -> Iterator[str]:
