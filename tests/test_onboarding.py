@@ -260,6 +260,15 @@ def test_images_among_the_samples_are_read(huren: Run, tmp_path: Path, sent: Pat
     assert kinds >= {"test", "order"}
 
 
+def test_a_hospital_of_images_alone(huren: Run, tmp_path: Path) -> None:
+    """DICOM samples without a message give a folder that loads, with the exams' codes."""
+    status, out, _ = huren("adapter", "new", "pictures", "--samples", SHIPPED_ADAPTERS / "qiantang" / "examples"
+                           / "01-chest-ct.dcm.json")
+    folder = tmp_path / "adapters" / "pictures"
+    assert status == 0 and "of 1 studies read: CT" in out and not (folder / "profile.json").exists()
+    assert load(folder).sending_facility == () and [r.display for r in read_codes(folder / "codes.csv")] == ["胸部CT平扫"]
+
+
 # -------------------------------------------------------------------------------------------------- codes
 
 def code(local: str, name: str = "n", kind: str = "test") -> LocalCode:

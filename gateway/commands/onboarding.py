@@ -70,9 +70,6 @@ def new(settings: Settings, name: str, samples: tuple[Path, ...], facility: tupl
 
     with _progress() as tell:
         found = _read(asked, tell)
-        if not found.messages:
-            raise GatewayError(Category.NOT_FOUND, "there is no HL7 v2 message among the samples, images only; begin "
-                               "with `huren adapter new` without --samples", "--samples")
         chosen, all_facilities = scaffold.choose_facilities(found, facility)
     if len(all_facilities) > 1 and not facility:
         chosen = _asked_facilities(chosen, all_facilities)
@@ -116,8 +113,9 @@ def _tell_new(done: Onboarded, found: Samples, chosen: tuple[str, ...], faciliti
     for path in done.files:
         click.echo(path)
     click.echo()
-    click.echo(f"{habits.messages} messages of {', '.join(repr(f) for f in chosen)} read: "
-               + ", ".join(f"{kind} {count}" for kind, count in habits.types.most_common(8)))
+    if habits.messages:
+        click.echo(f"{habits.messages} messages of {', '.join(repr(f) for f in chosen)} read: "
+                   + ", ".join(f"{kind} {count}" for kind, count in habits.types.most_common(8)))
     if others := sum(n for f, n in facilities.items() if f not in chosen):
         click.echo(f"left aside: {others} messages of other facilities (--facility takes several; two hospitals need "
                    "two folders)")

@@ -91,8 +91,9 @@ def _fill(done: Onboarded, folder: Path, messages: list[tuple[bytes, Message]], 
     _write(done, folder / "codes.csv", codes.codes_csv([]))
     progress("looking for candidates of the catalogue")
     _codes(done, folder, [message for _, message in messages])
-    progress("making the profile")
-    keep_profile(done.files, folder, profile.profile_of(messages))
+    if messages:
+        progress("making the profile")
+        keep_profile(done.files, folder, profile.profile_of(messages))
     _convert(done, load(folder), messages, progress)
 
 
