@@ -266,7 +266,8 @@ def test_a_hospital_of_images_alone(huren: Run, tmp_path: Path) -> None:
                            / "01-chest-ct.dcm.json")
     folder = tmp_path / "adapters" / "pictures"
     assert status == 0 and "of 1 studies read: CT" in out and not (folder / "profile.json").exists()
-    assert load(folder).sending_facility == () and [r.display for r in read_codes(folder / "codes.csv")] == ["胸部CT平扫"]
+    assert load(folder).sending_facility == ()
+    assert [row.display for row in read_codes(folder / "codes.csv")] == ["胸部CT平扫"]
 
 
 # -------------------------------------------------------------------------------------------------- codes
