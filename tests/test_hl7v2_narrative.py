@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
 from gateway.fhir import check
-from gateway.fhir.display import concluding
+from gateway.fhir.display import concluding, value_of
 from gateway.fhir.narrative import problem
 from tests.support_source import OBR, convert, resources
 
@@ -76,6 +76,7 @@ def test_a_coded_impression_and_several_make_the_conclusion() -> None:
     report, observations = _report(RAD, "OBX|1|CE|71020&IMP^胸片^L|1|J18^肺炎^I10||||||F",
                                    "OBX|2|CE|71020&IMP^胸片^L|2|^心影增大||||||F")
     assert report["conclusion"] == "肺炎\n心影增大" and len(observations) == 2
+    assert _lines(report) == "<h4>胸片 (impression)</h4><p>肺炎</p><p>心影增大</p>"
     assert observations[0]["code"]["coding"][0]["code"] == "71020&IMP"
 
 
@@ -186,3 +187,13 @@ def test_any_text_makes_a_narrative_that_r4_allows(text: str) -> None:
 def test_a_screen_shows_the_conclusion_once(texts: list[str], conclusion: str, twice: set[int]) -> None:
     """The impressions that make up the conclusion are left out, and nothing that only resembles it."""
     assert concluding(texts, conclusion) == twice
+
+
+@pytest.mark.parametrize("obx, shown", [
+    ("SN|A||^10^-^20|/HPF", ("10–20", "/HPF")), ("NR|A||^5|g/L", ("≤ 5", "g/L")), ("NR|A||5^|g/L", ("≥ 5", "g/L")),
+    ("NM|A||1.50~1.52|g/L", ("1.50; 1.52", "g/L")), ("SN|A||^1^:^128|", ("1:128", "")),
+    ("XPN|A||王^小明|", ("王小明", ""))])
+def test_a_screen_shows_every_kind_of_value(obx: str, shown: tuple[str, str]) -> None:
+    """Ranges, ratios and repeated values are not blank."""
+    _, [found] = _report(OBR, f"OBX|1|{obx}|||||F")
+    assert value_of(found) == shown

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
 from gateway.fhir import check
-from tests.support_source import observation
+from tests.support_source import convert, observation
 
 UCUM = "http://unitsofmeasure.org"
 
@@ -261,6 +261,16 @@ def test_what_a_text_means_by_habit(kind: str, value: str, unit: str, habits: di
                                     expected: dict[str, Any]) -> None:
     """Titres, ranges and commas are read where the manifest says so, and keep the text as it was sent."""
     assert _value(kind, value, unit, habits=habits) == expected
+
+
+@pytest.mark.parametrize("kind, value, remarked", [
+    ("NM", "阴性", True), ("NM", "1,000", True), ("DT", "yesterday", True), ("DR", "20240102^20240101", True),
+    ("NM", "<5", False), ("NM", "", False), ("ST", "阴性", False), ("SN", "<>^5", False), ("CE", "A", False)])
+def test_a_value_that_does_not_fit_its_type_is_remarked(kind: str, value: str, remarked: bool) -> None:
+    """It is kept as text, and the sender is told where, without the value."""
+    remarks = convert(f"OBX|1|{kind}|WBC^白细胞||{value}||||||F").remarks
+    assert [remark.where for remark in remarks] == ["OBX[1]-5"] * remarked
+    assert all(value not in remark.sentence for remark in remarks)
 
 
 def test_a_result_in_words_is_coded_by_the_manifest() -> None:

@@ -47,9 +47,17 @@ def value_of(observation: Mapping[str, Any]) -> tuple[str, str]:
         return label(concept), ""
     if (ratio := observation.get("valueRatio")) is not None:
         return ":".join(number((ratio.get(part) or {}).get("value")) for part in ("numerator", "denominator")), ""
+    if (given := observation.get("valueRange")) is not None:
+        ends = [given[end] for end in ("low", "high") if end in given]
+        text = "–".join(number(end.get("value")) for end in ends)
+        sign = "" if len(ends) != 1 else "≥ " if "low" in given else "≤ "
+        return sign + text, str(next((end["unit"] for end in ends if end.get("unit")), ""))
     for name in ("valueString", "valueInteger", "valueDateTime", "valueTime", "valueBoolean"):
         if name in observation:
             return str(observation[name]), ""
+    if several := observation.get("component"):
+        shown = [value_of(part) for part in several]
+        return "; ".join(text for text, _ in shown if text), next((unit for _, unit in shown if unit), "")
     return label(observation.get("dataAbsentReason")), ""
 
 

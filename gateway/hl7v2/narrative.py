@@ -79,8 +79,8 @@ def tell(results: list[Result], references: list[Reference], changes: list[Chang
     if not (parts or sections or category == "imaging" or any(r.obx.raw_field(2) in _LINES for r in results)):
         return None, ""
     made = {f"Observation/{c.resource['id']}": c.resource for c in changes}
-    told = [(parts.get(reference["reference"]), _heading(one), text, "valueString" in one) for reference in references
-            if (one := made.get(reference["reference"])) and (text := _words(one))]
+    told = [(part := parts.get(reference["reference"], ""), _heading(one, part), text, "valueString" in one)
+            for reference in references if (one := made.get(reference["reference"])) and (text := _words(one))]
     in_words = bool(parts) or any(text for *_, text in told) and (category == "imaging" or all(
         is_text for *_, is_text in told) and any(len(text) > _SENTENCE for _, _, text, _ in told))
     passages = [*((heading, text) for _, heading, text, _ in told if in_words), *sections]
@@ -88,9 +88,12 @@ def tell(results: list[Result], references: list[Reference], changes: list[Chang
     return ({"status": "additional", "div": _div(passages)} if passages else None), conclusion
 
 
-def _heading(observation: Resource) -> str:
+def _heading(observation: Resource, part: str) -> str:
+    """The name of OBX-3; where a suffix alone tells findings from impression, with that."""
     concept = observation["code"]
-    return str(concept.get("text") or next((c["display"] for c in concept.get("coding", ()) if c.get("display")), ""))
+    codings = concept.get("coding", ())
+    name = str(concept.get("text") or next((c["display"] for c in codings if c.get("display")), ""))
+    return f"{name} ({part})" if part and any("&" in coding["code"] for coding in codings) else name
 
 
 def _words(observation: Resource) -> str:

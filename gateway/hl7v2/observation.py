@@ -16,7 +16,7 @@ from gateway.hl7v2.people import performing_organization, practitioner
 from gateway.hl7v2.request import Result, Subject, notes_of
 from gateway.hl7v2.specimen import specimen_named
 from gateway.hl7v2.values import VALUE_ATTACHMENT, Value, values_of
-from gateway.source import Resource
+from gateway.source import Remark, Resource
 from gateway.terminology import BASE, ITEMS
 
 _SUB_ID = "http://hl7.org/fhir/StructureDefinition/observation-v2-subid"
@@ -24,6 +24,8 @@ _NATURE_OF_TEST = "http://hl7.org/fhir/StructureDefinition/observation-nature-of
 _ANALYSIS_TIME = "http://hl7.org/fhir/StructureDefinition/observation-analysis-date-time"
 _ALTERNATE_CODES = "http://hl7.org/fhir/StructureDefinition/alternate-codes"
 _FLAG = f"{BASE}/CodeSystem/recognition-flag"
+#: Types of which a text is not what its sender said.
+_TYPED = frozenset(("NM", "DT", "TM", "TS", "DTM", "DR", "NR", "SI", "MO", "CP", "CQ"))
 #: A text or a document without OBX-3 is that of the report as a whole.
 _OF_THE_REPORT = ("TX", "FT", "ED", "RP")
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
@@ -65,6 +67,9 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     values = values_of(obx, units, builder.source, result.lines)
     if values and (values[0].name == "valueAttachment" or len(values) > 1):
         values = _attached(values, obx, known.text, made["id"], report, subject, builder)
+    elif values and values[0].name == "valueString" and obx.raw_field(2) in _TYPED:
+        builder.conversion.remarks.append(Remark(f"OBX[{obx.sequence}]-5", "OBX-5 is not of the type that OBX-2 names; "
+                                                                           "kept as text"))
     long = obx.size > 15  # few senders fill more than 14 fields
     if extension := _extensions(obx, sub_id, values, builder):
         made["extension"] = extension
