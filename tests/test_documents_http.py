@@ -24,6 +24,7 @@ from gateway.caller import GATEWAY
 from gateway.config import SHIPPED_ADAPTERS, Settings
 from gateway.edges.http import create_app
 from gateway.edges.http.binaries import WHOLE, range_of
+from gateway.edges.http.interactions import text_of_row
 from gateway.errors import Category, GatewayError
 from gateway.fhir import check
 from gateway.hl7v2.builder import Builder
@@ -333,6 +334,54 @@ def test_every_resource_leads_back_to_its_message(client: FlaskClient, pipeline:
         for target in made["target"]:
             found = body(client.get(f"/fhir/Provenance?target={target['reference']}"))
             assert made["id"] in [entry["resource"]["id"] for entry in found["entry"]], target
+
+
+def test_what_every_type_of_message_makes_leads_back_to_it(settings: Settings, store: Store) -> None:
+    """All examples of all hospitals, of every type that is taken: each resource that they leave has its Provenance,
+    and that its message, byte for byte; what an attachment names is there."""
+    from test_adapters import FOLDERS
+
+    pipeline = Pipeline(settings, store, load_all([SHIPPED_ADAPTERS], "generic"))
+    sent, kinds = {}, set()
+    for path in sorted(path for folder in FOLDERS for path in (folder / "examples").glob("*.hl7")):
+        receipt = pipeline.receive_hl7(path.read_bytes(), "127.0.0.1:1")
+        if receipt.category is None:
+            sent[original_id(message_digest("hl7v2", path.read_bytes()))] = path.read_bytes()
+            kinds.add(hl7v2.peek(path.read_bytes()).message_type[0])
+    assert {"ORU", "ORM", "DFT", "MDM", "SIU"} <= kinds
+    client = create_app(replace(settings, demo=True), store).test_client()
+    targets: dict[str, set[str]] = {}
+    for row in store.history("Provenance", None, GATEWAY, 100_000):
+        made = json.loads(text_of_row(row))
+        for name in (entity["what"].get("reference", "").removeprefix("Binary/") for entity in made.get("entity", ())):
+            for target in made["target"]:
+                targets.setdefault(target["reference"], set()).add(name)
+    documents = 0
+    for kind in store.counts()["resources"]:
+        for row in store.history(kind, None, GATEWAY, 100_000):
+            if kind in ("Provenance", "DetectedIssue") or row.deleted or row.id == row.institution:
+                continue
+            assert targets.get(f"{kind}/{row.id}", set()) & sent.keys(), kind
+            given = json.loads(text_of_row(row))
+            forms = given.get("presentedForm", []) + [one["attachment"] for one in given.get("content", ())]
+            for form in forms if kind in ("DiagnosticReport", "DocumentReference") else ():
+                if form.get("url", "").startswith("Binary/"):
+                    data = client.get(f"/fhir/{form['url']}").data
+                    assert (len(data), hashlib.sha1(data).digest()) == (form["size"], base64.b64decode(form["hash"]))
+                    documents += 1
+    assert documents >= 3
+    for name, raw in sent.items():
+        assert client.get(f"/fhir/Binary/{name}").data == raw
+
+
+def test_each_message_of_a_batch_is_its_own(client: FlaskClient, pipeline: Pipeline) -> None:
+    """FHS and BHS belong to none of them."""
+    one, two = (text(MSH.replace("|M1|", f"|M{n}|"), segment("OBR", {3: f"F{n}", 4: "CBC", 25: "F"}), WBC).encode()
+                for n in (1, 2))
+    for raw in hl7v2.split(b"FHS|^~\\&|LIS\rBHS|^~\\&|LIS\r" + one + two + b"BTS|2\rFTS|1\r"):
+        assert pipeline.receive_hl7(raw, "10.0.0.9:1").category is None
+        found = client.get(f"/fhir/Binary/{original_id(message_digest('hl7v2', raw))}")
+        assert found.data == raw and raw.startswith(b"MSH") and b"FTS" not in raw
 
 
 def test_two_messages_of_one_control_id_have_a_provenance_each(client: FlaskClient, pipeline: Pipeline) -> None:
