@@ -113,7 +113,8 @@ def test_other_messages_are_unsupported(kind: str, detail: str) -> None:
     assert "ORU" in refusal.value.message
 
 
-@pytest.mark.parametrize("kind", ["ORU^R01", "ORU", "ORU^R30", "ORU^R32^ORU_R30", "ORU^W01", "oru^r01", "ORU^^ORU_R01"])
+@pytest.mark.parametrize("kind", ["ORU^R01", "ORU", "ORU^R30", "ORU^R31", "ORU^R32^ORU_R30", "ORU^R40", "ORU^W01",
+                                  "oru^r01", "ORU^^ORU_R01"])
 def test_kin_of_r01_are_read(kind: str) -> None:
     """Events of the same shape, and the bare ORU of versions 2.1 and 2.2."""
     assert "DiagnosticReport" in _types(convert(MSH.replace("ORU^R01^ORU_R01", kind), WBC))

@@ -111,6 +111,10 @@ def test_a_refused_specimen_says_why_there_is_no_result() -> None:
         {"system": "http://terminology.hl7.org/CodeSystem/data-absent-reason", "code": "not-performed"},
         {"system": f"{V2}0490", "code": "RC", "display": "标本凝固"}], "text": "标本凝固"}
     assert found["status"] == "cancelled" and check(found) == []
+    bare = _first(convert(OBR, EMPTY, REFUSED.replace("RC^标本凝固^HL70490", "^^HL70490"), REFUSED.replace("S1", "S2")))
+    assert len(bare["dataAbsentReason"]["coding"]) == 2 and check(bare) == []
+    said_nothing = _first(convert(OBR, EMPTY, REFUSED.replace("RC^标本凝固^HL70490", "^^HL70490")))
+    assert "text" not in said_nothing["dataAbsentReason"] and check(said_nothing) == []
     asked = _first(convert(OBR, EMPTY.replace("|X", "|N"), REFUSED))
     assert asked["dataAbsentReason"]["coding"][0]["code"] == "not-asked"
     good = REFUSED.replace("S1", "S2").replace("RC^标本凝固^HL70490", "")
@@ -178,6 +182,17 @@ def test_participation_of_a_report() -> None:
                          "DiagnosticReport")
     assert _displays(report["resultsInterpreter"]) == ["李", "王", "吴"]
     assert _displays(report["performer"]) == ["Organization", "赵", "钱"]
+
+
+def test_participation_of_an_order() -> None:
+    """PRT OP behind ORC or OBR is who ordered, unless OBR-16 or ORC-12 says it."""
+    prt = _prt("OP", F5="D5^郑^医生")
+    for segments in (("ORC|RE|PL1|F1", prt, OBR, WBC), (OBR, prt, WBC)):
+        [request] = resources(convert(*segments), "ServiceRequest")
+        assert request["requester"]["display"] == "郑医生"
+    [named] = resources(convert(segment("OBR", {2: "PL1", 3: "F1", 4: "CBC", 16: "D6^冯", 25: "F"}), prt, WBC),
+                        "ServiceRequest")
+    assert named["requester"]["display"] == "冯"
 
 
 def test_several_methods_and_sites_are_kept_in_the_text() -> None:

@@ -14,6 +14,7 @@ from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder, Reference, text_of
 from gateway.hl7v2.datatypes import codeable, entity_identifier, entity_system
 from gateway.hl7v2.message import Part, Segment
+from gateway.hl7v2.participation import person_in
 from gateway.hl7v2.people import practitioner
 from gateway.source import Resource
 
@@ -172,7 +173,10 @@ def request_from(order: Order, subject: Subject, builder: Builder, key: str, con
     if orc is not None and orc.get(1).upper() == "NW" and (ordered := builder.date_time(orc, 9)):
         made["authoredOn"] = ordered
     requester = obr.first(16) or (orc.first(12) if orc is not None else obr.first(16))
-    if requester and (person := practitioner(requester, builder)):
+    person = practitioner(requester, builder) if requester else None
+    if person is None and order.participants:
+        person = person_in(order.participants, ("OP",), builder)
+    if person:
         made["requester"] = person
     if reasons := [reason for part in obr.repetitions(31) if (reason := codeable(part, source, "OBR-31"))]:
         made["reasonCode"] = reasons
