@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,7 +40,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def show(data: Path) -> Show:
     """Run `huren inbox show` and return what it prints."""
     def run(*arguments: object, columns: int = 0) -> str:
-        environment = {**os.environ, "HUREN_DATA": str(data), **({"COLUMNS": str(columns)} if columns else {})}
+        terminal = {"COLUMNS": str(columns), "FORCE_COLOR": "1"} if columns else {}
+        environment = {**os.environ, "HUREN_DATA": str(data), **terminal}
         done = subprocess.run([sys.executable, "-m", "gateway", "inbox", "show", *map(str, arguments)], check=True,
                               capture_output=True, env=environment)
         return done.stdout.decode()
@@ -65,6 +67,16 @@ def test_each_field_stands_beside_what_became_of_it(show: Show) -> None:
     pid = next(line for line in raw.splitlines() if line.startswith("PID")).split("|")
     assert pid[5] not in text and pid[3].split("^")[0] not in text and pid[7] not in text
     assert "status:       stored" in text
+
+
+@pytest.mark.parametrize("columns", [48, 80, 160])
+def test_a_terminal_of_any_width_shows_all(show: Show, columns: int) -> None:
+    """On a terminal the lines are folded to its width, and nothing is cut off."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", show(1, columns=columns))
+    account = text[text.index("place"):text.index(" values: ")]
+    assert max(map(len, account.splitlines())) <= columns
+    squeezed = re.sub(r"\s", "", account)
+    assert "Observation[1-23].valueQuantity.value" in squeezed and "DiagnosticReport.issued" in squeezed
 
 
 def test_values_are_shown_on_request(show: Show) -> None:

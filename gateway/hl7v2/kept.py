@@ -35,8 +35,11 @@ _BY_FIELD: Final[dict[str, str]] = {
     **dict.fromkeys(("PID-33", "PID-34", "PID-31", "PID-32"), _ADMINISTRATION),
     "PV1-1": _SET_ID, **dict.fromkeys((f"PV1-{at}" for at in range(20, 36)), _BILLING),
     **dict.fromkeys((f"PV1-{at}" for at in (12, 18, 41, 46, 47, 48, 49, 51)), _ADMINISTRATION),
-    "OBR-1": _SET_ID, "OBX-1": _SET_ID, "SPM-1": _SET_ID, "NTE-1": _SET_ID, "DG1-1": _SET_ID, "IN1-1": _SET_ID,
-    "FT1-1": _SET_ID, "TQ1-1": _SET_ID, "SAC-1": _SET_ID,
+    **dict.fromkeys((f"{name}-1" for name in (
+        "OBR", "OBX", "SPM", "NTE", "DG1", "IN1", "FT1", "TQ1", "RGS", "AIL", "AIS", "AIP", "AIG", "TXA", "AL1", "PR1",
+        "NK1", "GT1", "IN3", "CON", "DB1")), _SET_ID),
+    "EVN-1": "MSH-9 says the event", "TXA-3": "OBX-2 says how the content is written",
+    "PV1-39": "the stay is at the hospital that sends", "PV1-43": "the Encounter's earlier versions show its places",
     "NTE-2": "who wrote a note makes no difference to its text",
     "OBR-12": "a warning to those who collect the specimen", "OBR-23": _BILLING,
     **dict.fromkeys((f"OBR-{at}" for at in (18, 19, 20, 21)), "a number of the sender's own, without a system"),
@@ -54,13 +57,16 @@ _BY_FIELD: Final[dict[str, str]] = {
 }
 #: Segment → reason for all of its fields.
 _BY_SEGMENT: Final[dict[str, str]] = {
-    "EVN": "read for the time of the event", "SFT": "the sender's software",
+    "EVN": "about the event; MSH-7 says when in this kind of message", "SFT": "the sender's software",
     "DSC": "nothing follows in another message",
     "BLG": _BILLING, "FT1": _BILLING, "GT1": _BILLING, "ACC": _BILLING, "IN2": _BILLING, "IN3": _BILLING,
     "PD1": _ADMINISTRATION, "PV2": _ADMINISTRATION, "ROL": _ADMINISTRATION, "UAC": _SECURITY,
     "INV": "about reagents and supplies of the analyser", "EQU": "about the analyser itself",
     "CTI": "about a clinical trial", "CTD": "whom to call at the sender", "ARV": _SECURITY,
-    "NK1": _UNREAD, "AL1": _UNREAD, "DG1": _UNREAD, "PR1": _UNREAD, "IN1": _UNREAD, "TQ1": _UNREAD, "TQ2": _UNREAD,
+    **dict.fromkeys(("NK1", "AL1", "PR1", "PRB", "DB1", "TQ2"), _UNREAD),
+    "IN1": _BILLING, "TQ1": _TIMING, "DG1": "of a diagnosis its code or its text is what is needed",
+    "PRT": "about somebody or something whose part in a result no element tells", "CON": _SECURITY,
+    **dict.fromkeys(("RGS", "AIS", "AIG", "AIL", "AIP", "SCH"), "about the sender's calendar"),
 }
 
 
