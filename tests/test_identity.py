@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stdnum.cn import ric
 
-from gateway.identity import NATIONAL_ID_ALIASES, NATIONAL_ID_SYSTEM, is_national_system, national_keys, normalised
+from gateway.identity import (
+    NATIONAL_ID_ALIASES,
+    NATIONAL_ID_SYSTEM,
+    completed,
+    is_national_system,
+    link_keys,
+    national_keys,
+    normalised,
+    person_keys,
+)
 
 #: 330106 and 440305 are younger than many who have them; 810000 is the permit of a resident from Hong Kong.
 REGIONS = ("110105", "330106", "440305", "510104", "810000", "830000")
@@ -130,3 +139,48 @@ def test_name_and_birth_date_are_never_enough() -> None:
     """Two Patients alike in all but a number have no key in common."""
     assert national_keys({"resourceType": "Patient", "name": [{"text": "王伟"}], "birthDate": "1980-01-01",
                           "gender": "male", "telecom": [{"system": "phone", "value": "1"}]}) == []
+
+
+# ---------------------------------------------------------------- links
+
+def linked(patient_id: str, *others: str, kind: str = "seealso") -> dict[str, Any]:
+    """A Patient that names others."""
+    return {"resourceType": "Patient", "id": patient_id,
+            "link": [{"other": {"reference": other}, "type": kind} for other in others]}
+
+
+@pytest.mark.parametrize("kind", ["replaced-by", "replaces", "refer", "seealso"])
+def test_two_patients_that_name_each_other_have_an_equal_key(kind: str) -> None:
+    """Whatever the type; a version's reference names the Patient too."""
+    one, other = linked("a", "Patient/b", kind=kind), linked("b", "Patient/a/_history/3", kind=kind)
+    assert link_keys(one) == link_keys(other) == ["link|a|b"]
+    assert person_keys(one) == ["link|a|b"] and person_keys({"resourceType": "Patient", "id": "c"}) == []
+
+
+@pytest.mark.parametrize("other", ["Patient/a", "RelatedPerson/b", "https://elsewhere.example/Patient/b", "#b",
+                                   "Patient/"])
+def test_what_is_no_link_to_another_patient(other: str) -> None:
+    """Itself, a RelatedPerson, somebody elsewhere, something contained, nobody."""
+    assert link_keys(linked("a", other)) == []
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=6))
+def test_each_other_patient_has_one_key(others: list[str]) -> None:
+    """However often it is named, in whatever order."""
+    keys = link_keys(linked("b", *(f"Patient/{other}" for other in others)))
+    assert keys == sorted({f"link|{min('b', other)}|{max('b', other)}" for other in others} - {"link|b|b"})
+
+
+def test_a_patient_is_completed_from_an_older_copy() -> None:
+    """The number that only the copy has is added behind the others; birth date and sex of both must fit it."""
+    held = {"resourceType": "Patient", "id": "p", "identifier": [{"system": "urn:x", "value": "7"}], "gender": "female"}
+    made = completed(held, patient(FEMALE))
+    assert made == {**held, "identifier": [held["identifier"][0], {"system": NATIONAL_ID_SYSTEM, "value": FEMALE}]}
+    assert national_keys(made) == [f"{NATIONAL_ID_SYSTEM}|{FEMALE}"]
+    assert completed(made, patient(FEMALE)) is None
+    assert completed({**held, "gender": "male"}, patient(FEMALE)) is None
+    assert completed({**held, "birthDate": "1950"}, patient(FEMALE)) is None
+    assert completed(held, patient(FEMALE, gender="male")) is None
+    assert completed(held, patient(FEMALE[:-1] + "0")) is None
+    other = patient(number("330106", date(1949, 12, 31), 4))
+    assert completed(other, patient(FEMALE)) is None

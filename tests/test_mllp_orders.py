@@ -382,7 +382,7 @@ def test_a_sender_that_no_manifest_names_may_order_too(covered: Site) -> None:
 
 def test_other_message_types_are_told_what_is_taken(site: Site) -> None:
     """AR 200 names orders and charges among the types."""
-    refused = site.send(xihu("EVN|A01", kind="ADT^A01"))
+    refused = site.send(xihu("EVN|P01", kind="BAR^P01"))
     assert code(refused) == "AR"
     [(_, error, _, said)] = errors(refused)
     assert error == "200"
