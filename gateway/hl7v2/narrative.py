@@ -25,7 +25,7 @@ _SENTENCE = 60
 # ---------------------------------------------------------------- lines of one text
 
 def joined(results: list[Result], category: str, builder: Builder) -> list[Result]:
-    """The results, with the OBX that continue one as its ``lines``.
+    """The results, with the OBX that continue one as its ``lines``; the same list where none is a text.
 
     Without OBX-4 the same OBX-3 twice in a row can only be the next line (v2.5.1 7.4.2.4). OBX-4 that counts 1, 2, 3
     is line numbers, but not in a laboratory's report, where it tells isolates and the like apart. ST is text in
@@ -66,17 +66,17 @@ def _continues(last: Result, result: Result, category: str) -> bool:
 
 # ---------------------------------------------------------------- one text
 
-def tell(results: list[Result], references: list[Reference], changes: list[Change], category: str, builder: Builder,
+def tell(has_text: bool, references: list[Reference], changes: list[Change], category: str, builder: Builder,
          ) -> tuple[dict[str, str] | None, str]:
     """The narrative of a report and its conclusion, where it is a report in words.
 
-    ``references`` and ``changes``: what each of the results became. The narrative holds the parts in the order
-    in which they were sent, each under its heading, and the text of clinical documents that were sent along; the
-    conclusion is the impression, a line for each.
+    ``has_text``: there is an OBX of a text type; ``references`` and ``changes``: what the results became. The narrative
+    holds the parts in the order in which they were sent, each under its heading, and the text of clinical documents
+    that were sent along; the conclusion is the impression, a line for each.
     """
     sections, builder.readings = builder.readings, []
     parts, builder.parts = builder.parts, {}
-    if not (parts or sections or category == "imaging" or any(r.obx.raw_field(2) in _LINES for r in results)):
+    if not (parts or sections or category == "imaging" or has_text):
         return None, ""
     made = {f"Observation/{c.resource['id']}": c.resource for c in changes}
     told = [(part := parts.get(reference["reference"], ""), _heading(one, part), text, "valueString" in one)

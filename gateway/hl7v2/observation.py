@@ -52,10 +52,12 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     """One OBX with its NTE as Observation; without a report it is an observation of the patient (2.7 and later)."""
     obx = result.obx
     units = builder.units(obx)
-    if report and report.known and not obx.raw_field(3) and obx.raw_field(2) in _OF_THE_REPORT:
-        concept, known = _name_of(report.known)
-    else:
+    try:
         concept, known = builder.concept(obx, 3, "test", units.get("unit", ""))
+    except GatewayError:
+        if report is None or report.known is None or obx.raw_field(2) not in _OF_THE_REPORT:
+            raise
+        concept, known = _name_of(report.known)
     sub_id = "" if result.lines else obx.text(4).strip()  # numbers of lines
     key = f"{report.key if report else subject.key}|{known.code}|{sub_id}"
     if report is None:

@@ -64,7 +64,7 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
     at = len(builder.conversion.changes)
     told = joined(order.results, category, builder)
     results = [add_observation(result, report, subject, builder) for result in told]
-    text, conclusion = tell(told, results, builder.conversion.changes[at:], category, builder)
+    text, conclusion = tell(told is not order.results, results, builder.conversion.changes[at:], category, builder)
     for group, specimen in zip(order.specimens, specimens, strict=False):
         if group.results:
             add_specimen_observations(group, specimen, report, subject, builder)
