@@ -101,3 +101,65 @@ def test_hl7apy_reads_the_answer() -> None:
                         error=MISSING, now=NOW, control_id="G1").decode()
         message = parse_message(raw)
         assert message.msa.msa_1.value == "AE" and message.msa.msa_2.value == "1"
+
+
+VERSIONS = ("2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.7.1", "2.8", "2.8.1", "2.8.2")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("code", "error", "expected"), [
+    ("AA", None, None), ("AA", None, 17), ("AE", MISSING, None), ("CE", MISSING, -1), ("CR", MISSING, 2)])
+def test_every_version_reads_its_answer(version: str, code: str, error: AckError | None, expected: int | None) -> None:
+    """hl7apy validates every segment against the sender's version; as of 2.3.1 the whole message too."""
+    from hl7apy import SUPPORTED_LIBRARIES
+    from hl7apy.consts import VALIDATION_LEVEL
+    from hl7apy.parser import parse_message, parse_segment
+
+    sent = f"MSH|^~\\&|LIS|H|GW|R|20240101||ORU^R01|M1|P|{version}"
+    raw = hl7v2.ack(hl7v2.peek(sent.encode()), code, error=error, expected=expected, now=NOW, control_id="G1").decode()
+    if version not in SUPPORTED_LIBRARIES:
+        pytest.skip(f"hl7apy does not know {version}")
+    segments = {line[:3]: parse_segment(line, version, validation_level=VALIDATION_LEVEL.STRICT)
+                for line in raw.strip("\r").split("\r")
+                if not (line.startswith("ERR") and version == "2.1")}  # whose components hl7apy does not know
+    assert segments["MSA"].msa_1.value == code and segments["MSA"].msa_2.value == "M1"
+    assert segments["MSA"].msa_4.value == ("" if expected is None else str(expected))
+    assert [line[:3] for line in raw.split("\r")] == ["MSH", "MSA", *(["ERR"] if error else []), ""]
+    if version not in ("2.1", "2.2", "2.3"):  # before, hl7apy looks for a structure of the event, which ACK has not
+        assert parse_message(raw, validation_level=VALIDATION_LEVEL.STRICT).validate()
+
+
+@pytest.mark.parametrize("delimiters", ["|^~\\&", "#*~!%", "$@+?/", "|^~\\&#", "\u00a7^~\\&", ";:/,!", "|^~", "|^",
+                                        "|"])
+@pytest.mark.parametrize("version", ["2.2", "2.4", "2.5.1", "2.8"])
+def test_whatever_the_delimiters_the_answer_reads_back(delimiters: str, version: str) -> None:
+    """Text that holds every delimiter comes out as it went in, in the delimiters that the sender declared, its own
+    fields byte by byte; also where it declares few."""
+    f = delimiters[0]
+    c = delimiters[1:2] or "^"
+    text = "say # * ~ ! % | ^ \\ & $ @ + ? / ; : . ,"
+    msh = f"MSH{delimiters}{f}LIS{f}H{c}1.2{c}ISO{f}GW{f}R{f}2024{f}{f}ORU{c}R01{f}N-1{f}P{f}{version}"
+    error = AckError("101", "Required field missing", where="OBX[7]-5", message=text)
+    answer = _ack(msh, "AE", error=error, expected=3)
+    assert answer.separators.field == f and answer.first("MSA").get(2) == "N-1"  # type: ignore[union-attr]
+    assert answer.first("MSH").raw_field(6) == f"H{c}1.2{c}ISO"  # type: ignore[union-attr]
+    err, msa = answer.first("ERR"), answer.first("MSA")
+    assert err is not None and msa is not None and msa.get(4) == "3"
+    whole = len(delimiters) in (0, 1, 5, 6)  # an escape character is declared, or the recommended ones are meant
+    if version in ("2.5.1", "2.8"):
+        assert (err.get(2, 1), err.get(2, 2), err.get(2, 3), err.get(3, 1)) == ("OBX", "7", "5", "101")
+        assert err.get(8) == text or not whole
+    else:
+        assert (err.get(1, 1), err.get(1, 2), err.get(1, 3)) == ("OBX", "7", "5")
+        assert msa.get(3) == text or not whole
+
+
+@pytest.mark.parametrize(("codec", "declared"), [("utf-8", "UNICODE UTF-8"), ("gb18030", "GB 18030-2000"),
+                                                 ("gbk", ""), ("iso8859-1", "8859/1"), ("euc_jp", "")])
+def test_the_answer_is_in_the_senders_character_set(codec: str, declared: str) -> None:
+    """MSH-18 goes back, and the sender's own names in the bytes that it wrote."""
+    name = "Hôpital" if codec == "iso8859-1" else "中心病院"
+    msh = f"MSH|^~\\&|LIS|{name}|GW|R|2024||ORU^R01|M1|P|2.5.1||||||{declared}".encode(codec)
+    raw = hl7v2.ack(hl7v2.peek(msh), "AR", error=MISSING, now=NOW, control_id="1")
+    assert raw.split(b"|")[5] == name.encode(codec)
+    assert raw.split(b"\r")[0].endswith(b"||||||" + declared.encode()) == bool(declared)
