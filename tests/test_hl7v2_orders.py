@@ -272,6 +272,17 @@ def test_specimens_of_the_order() -> None:
     assert resources(convert(ORC, OBR + "|||||||||||01^全血^L|||||||||CT"), "Specimen") == []
 
 
+def test_containers_of_an_order() -> None:
+    """SAC behind SPM is the specimen's container; without SPM it is all that tells of the specimen."""
+    spm = segment("SPM", {1: "1", 2: "S1", 4: "SER"})
+    sac = segment("SAC", {2: "A1", 3: "T7", 21: "10", 24: "mL"})
+    specimen = only(convert(ORC, OBR, spm, sac), "Specimen")
+    assert [one["identifier"][0]["value"] for one in specimen["container"]] == ["T7"]
+    assert specimen["container"][0]["capacity"]["value"] == 10
+    alone = only(convert(ORC, OBR, sac), "Specimen")
+    assert alone["accessionIdentifier"]["value"] == "A1" and alone["container"][0]["identifier"][0]["value"] == "T7"
+
+
 def test_insurance_and_its_scheme() -> None:
     """IN1 is a Coverage of the patient; the manifest may name the region's scheme for the hospital's plan type."""
     in1 = segment("IN1", {1: "1", 2: "B01^城乡^L", 3: "YB1", 4: "医保局", 12: "20240101", 13: "20241231",
@@ -285,9 +296,21 @@ def test_insurance_and_its_scheme() -> None:
     assert (coverage["subscriberId"], coverage["order"]) == ("SUB1", 1)
     assert coverage["period"] == {"start": "2024-01-01", "end": "2024-12-31"}
     assert coverage["payor"][0]["display"] == "医保局" and coverage["relationship"]["coding"][0]["code"] == "self"
+    assert [(one["type"]["coding"][0]["code"], one["value"], one["name"]) for one in coverage["class"]] == [
+        ("plan", "B01", "城乡")]
+    assert coverage["subscriber"] == coverage["beneficiary"]
     assert conversion.orders[0].scheme == "municipal-basic"
     assert convert("IN1|1|自费", ORC, OBR).orders[0].scheme == "自费"
     assert convert("IN1|1||YB1|医保局", ORC, OBR).orders[0].scheme == ""
+
+
+def test_who_is_insured_and_who_has_the_contract() -> None:
+    """IN1-16 of another than the patient and IN1-11 are named by text; IN1-8 is the group beside the plan of IN1-2."""
+    in1 = segment("IN1", {2: "B01", 3: "YB1", 8: "G7", 9: "Staff", 11: "ACME", 16: "Doe^Rosallie", 17: "SPO"})
+    coverage = only(convert(in1, ORC, OBR), "Coverage")
+    assert (coverage["subscriber"], coverage["policyHolder"]) == ({"display": "Rosallie Doe"}, {"display": "ACME"})
+    assert [(one["type"]["coding"][0]["code"], one["value"]) for one in coverage["class"]] == [("plan", "B01"),
+                                                                                              ("group", "G7")]
 
 
 def test_the_visit_is_known_even_without_its_number() -> None:

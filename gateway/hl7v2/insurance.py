@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.hl7v2.builder import Builder, Reference
-from gateway.hl7v2.datatypes import code_text, identifier, identifier_from, identifier_system
+from gateway.hl7v2.datatypes import code_text, human_name, identifier, identifier_from, identifier_system
 from gateway.hl7v2.message import Segment
+from gateway.source import Resource
 from gateway.terminology import BASE
 
 #: Schemes as a region's settlement rules name them (``settlement.tsv``, column schemes).
@@ -53,8 +54,7 @@ def _coverage(in1: Segment, at: int, kind: dict[str, Any], patient: Reference, k
         made["identifier"] = [identifier(policy, builder.source.system("policy"), "")]
     made["status"] = "active"
     made["type"] = kind
-    if subscriber := in1.get(49):
-        made["subscriberId"] = subscriber
+    _who_is_insured(made, in1, patient, builder)
     made["beneficiary"] = {**patient}
     if relationship := _relationship(in1, builder):
         made["relationship"] = relationship
@@ -64,11 +64,25 @@ def _coverage(in1: Segment, at: int, kind: dict[str, Any], patient: Reference, k
     if period := {name: value for name, value in (("start", start), ("end", end)) if value}:
         made["period"] = period
     made["payor"] = [_payor(in1, kind, builder)]
-    if group := in1.get(8):
-        made["class"] = [{"type": {"coding": [{"system": _CLASS, "code": "group"}]}, "value": group,
-                          **({"name": name} if (name := in1.get(9)) else {})}]
+    classes = (("plan", in1.get(2), in1.get(2, 2)), ("group", in1.get(8), in1.get(9)))
+    if said := [{"type": {"coding": [{"system": _CLASS, "code": code}]}, "value": value,
+                 **({"name": name} if name else {})} for code, value, name in classes if value]:
+        made["class"] = said
     made["order"] = at
     return builder.add(made, builder.sent_at, "skip")
+
+
+def _who_is_insured(made: Resource, in1: Segment, patient: Reference, builder: Builder) -> None:
+    """Whose insurance it is (IN1-16, IN1-17, IN1-49) and the company that has the contract (IN1-11); others than the
+    patient by name alone, since nothing else is asked of them."""
+    if number := in1.get(49):
+        made["subscriberId"] = number
+    if _RELATIONSHIPS.get(builder.source.table("IN1-17", in1.get(17)).upper()) == "self":
+        made["subscriber"] = {**patient}
+    elif name := human_name(in1.first(16)):
+        made["subscriber"] = {"display": name["text"]}
+    if holder := in1.get(11) or in1.get(11, 3):
+        made["policyHolder"] = {"display": holder}
 
 
 def _relationship(in1: Segment, builder: Builder) -> dict[str, Any]:

@@ -247,10 +247,22 @@ class _Reading:
         elif name == "DG1":
             (placed.diagnoses if placed else self.group.diagnoses).append(segment)
         elif name == "SPM":
-            specimens = placed.specimens if placed and placed.obr is not None else self.specimens
-            specimens.append(SpecimenGroup(segment))
+            self._specimens().append(SpecimenGroup(segment))
+        elif name == "SAC":
+            self._container(segment)
         elif placed is not None:
             self._detail(segment, placed)
+
+    def _specimens(self) -> list[SpecimenGroup]:
+        """The order's specimens; before its OBR those of the order to come."""
+        return self.placed.specimens if self.placed and self.placed.obr is not None else self.specimens
+
+    def _container(self, sac: Segment) -> None:
+        """A container of the SPM before it; without one it is all that tells of the specimen."""
+        specimens = self._specimens()
+        if not specimens:
+            specimens.append(SpecimenGroup(None))
+        specimens[-1].containers.append(sac)
 
     def _detail(self, segment: Segment, placed: Placed) -> None:
         name = segment.name
