@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("huren.pipeline")
 
-_AMENDING = 8  # how often a resource is read again that somebody else changes at the same time
+_AMENDING = 40  # how often a resource is read again that somebody else changes at the same time
 
 
 _NUMBER = re.compile(r"-1|[0-9]{1,15}")  # MSH-13
@@ -90,6 +90,8 @@ class Pipeline:
         inbound = self.store.record(raw, "hl7v2", peer, control_id=header.control_id if header else "",
                                     facility=header.sending_facility if header else "", durable=asked.commits_first)
         arrival = self._arrival(raw, peer, header, inbound, refusal)
+        if arrival.adapter is not None and arrival.adapter.acknowledgement_mode == "original":
+            asked = hl7v2.asked(raw, header, is_original=True)
         arrival.asked = asked
         if arrival.refusal is None and header is not None and arrival.adapter is not None:
             if arrival.adapter.sequence_numbers and header.sequence_number:
@@ -182,7 +184,8 @@ class Pipeline:
                 self.ordering.take_back(billed, sender)
             if isinstance(error, GatewayError) and error.category is Category.CONFLICT:
                 # the store names the resource; its time was this field's
-                error.where = "OBR-22" if any(obr.get(22) for obr in message.all("OBR")) and not sender else "MSH-7"
+                reported = message.header.message_type[0] in ("ORU", "OUL")
+                error.where = "OBR-22" if reported and any(obr.get(22) for obr in message.all("OBR")) else "MSH-7"
             raise
         if unjoined:
             self._write_anew(lambda: self._joining.of_reports(unjoined, institution), Unit(settlement=settlement))
@@ -225,8 +228,11 @@ class Pipeline:
                 self.store.write(unit, GATEWAY)
                 return
             except GatewayError as error:
-                if error.detail != "precondition" or not left:
+                if error.detail != "precondition":
                     raise
+                if not left:
+                    raise GatewayError(Category.BUSY, "others change the same resource all the time; send again "
+                                                      "later") from error
 
     def _puts(self, conversion: Conversion, institution: str) -> list[Put | Delete]:
         for change in conversion.changes:

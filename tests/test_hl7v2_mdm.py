@@ -335,6 +335,9 @@ def test_an_older_message_never_undoes_a_newer_one(hospital: Hospital) -> None:
     assert hospital.send("T08", "20240102100300", txa(), line(1, "定稿")) is None
     assert hospital.send("T02", "20240102100100", txa(status="IP"), line(1, "草稿")) == "conflict"
     assert hospital.send("T03", "20240102100200", txa(status="IP")) == "conflict"
+    obr = segment("OBR", {3: "F1", 4: "CT", 22: "20240102093000"})
+    raw = mdm("T02", obr, txa(status="IP"), line(1, "x"), time="20240102100250").encode()
+    assert hospital.pipeline.receive_hl7(raw, "10.0.0.9:1").where == "MSH-7"
     assert states(hospital.document()) == ("current", "amended", "1") and hospital.content() == ["定稿"]
 
 
