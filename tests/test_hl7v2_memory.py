@@ -21,6 +21,7 @@ _OBX = ("OBX|1|NM|WBC^白细胞^L||9.8|10^9/L|3.5-9.5|H|||F|||20240102090000",
         "OBX|2|SN|HGB^血红蛋白^L||>^100|g/L|>90|Ü|||F|||20240102090000",
         "OBX|3|CE|ABO^血型^L^882-1^ABO group^LN||A^A型^L||||||F",
         "OBX|4|NM|X^x^L||1|g/L|||||F|||20240102|LAB^检验科^L|D1^王^医生|M1^仪器法^L|AN1^LIS|20240102|B1^手^L|||检验中心",
+        "OBX|6|NM|Z^z^L||1|g/L|男18-60岁:1-2;女18-60岁:2-3;黄体期:3-4|N||A|F",
         "OBX|5|NM|Y^y^L||1|g/L|||||F|||20240102|LAB^检验科^L|D1^王^医生|M1^仪器法^L|AN1^LIS|20240102|B1^手^L|||检验中心",
         "SPM|1|||BLD^全血^HL70487|||M^m^L|S^s^L|||||||||20240102083000")
 
@@ -87,7 +88,7 @@ def test_an_unmapped_code_is_counted_in_every_message() -> None:
     """The second message with a known field counts its unmapped code as the first did."""
     source = make_source()
     first, second = _convert(source, *_OBX), _convert(source, *_OBX)
-    assert ["ABO", "X", "Y"] == [one.local for one in first.unmapped]
+    assert ["ABO", "X", "Z", "Y"] == [one.local for one in first.unmapped]
     assert first.unmapped == second.unmapped
 
 

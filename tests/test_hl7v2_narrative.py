@@ -164,6 +164,16 @@ def test_a_long_text_of_a_laboratory_is_a_report_in_words() -> None:
     assert _lines(report) == f"<h4>报告</h4><p>{text}<br/>完</p>" and "conclusion" not in report
 
 
+def test_a_text_beyond_a_megabyte_is_a_document() -> None:
+    """R4's strings end at 1 MB: a longer text is kept as a plain text document; several long ones have no narrative."""
+    text = "长" * 1_000_001
+    conversion = convert(RAD, f"OBX|1|TX|I^印象^L||{text}||||||F")
+    assert [document.data for document in conversion.documents] == [text.encode()]
+    report, _ = _report(RAD, f"OBX|1|TX|F^检查所见^L||{text[:600_000]}||||||F",
+                        f"OBX|2|TX|I^印象^L||{text[:600_000]}||||||F")
+    assert "text" not in report and len(report["conclusion"]) == 600_000
+
+
 def test_two_reports_of_one_message_have_their_own_texts() -> None:
     """Lines of the next OBR do not continue those of this one."""
     conversion = convert(RAD, "OBX|1|TX|I^印象^L||甲||||||F", RAD.replace("F1", "F2").replace("OBR|1", "OBR|2"),

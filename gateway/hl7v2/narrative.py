@@ -13,6 +13,7 @@ from html import escape
 from gateway.hl7v2.builder import DICOM_STUDIES, Builder, Reference
 from gateway.hl7v2.request import Result
 from gateway.hl7v2.sections import IMPRESSION
+from gateway.hl7v2.values import MOST_TEXT
 from gateway.source import Change, Resource
 
 _XHTML = "http://www.w3.org/1999/xhtml"
@@ -85,7 +86,9 @@ def tell(has_text: bool, references: list[Reference], changes: list[Change], cat
         is_text for *_, is_text in told) and any(len(text) > _SENTENCE for _, _, text, _ in told))
     passages = [*((heading, text) for _, heading, text, _ in told if in_words), *sections]
     conclusion = "\n".join(text for part, _, text, _ in told if part == IMPRESSION)
-    return ({"status": "additional", "div": _div(passages)} if passages else None), conclusion
+    div = _div(passages) if passages else ""
+    return ({"status": "additional", "div": div} if 0 < len(div) <= MOST_TEXT else None,
+            conclusion if len(conclusion) <= MOST_TEXT else "")
 
 
 def _heading(observation: Resource, part: str) -> str:

@@ -32,6 +32,8 @@ from gateway.source import Resource, Source
 _ORIGINAL_TEXT = "http://hl7.org/fhir/StructureDefinition/originalText"
 VALUE_ATTACHMENT = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.valueAttachment"
 _CURRENCY = "urn:iso:std:iso:4217"
+#: Characters of a FHIR string, less what is put around it.
+MOST_TEXT = 1_000_000
 #: Types whose text a manifest may say to be a number, a titre or a coded result.
 _TEXTS = frozenset(("ST", "TX", "FT", ""))
 
@@ -88,14 +90,21 @@ def _text(obx: Segment, kind: str, units: dict[str, str], source: Source, lines:
     if not text.strip():
         return []
     text = text.strip("\n") if len(lines) > 1 else text
-    return [] if _says_nothing(text, source) else [_by_habit(text, kind, units, source) or Value("valueString", text)]
+    return [] if _says_nothing(text, source) else [_by_habit(text, kind, units, source) or _as_text(text)]
 
 
 def _string(part: Part, obx: Segment, units: dict[str, str], source: Source) -> Value | None:
     text = part.text
     if not text.strip() or _says_nothing(text, source):
         return None
-    return _by_habit(text, obx.get(2).upper(), units, source) or Value("valueString", text)
+    return _by_habit(text, obx.get(2).upper(), units, source) or _as_text(text)
+
+
+def _as_text(text: str) -> Value:
+    """A string; beyond R4's megabyte a document of plain text (datatypes.html#string)."""
+    if len(text) <= MOST_TEXT:
+        return Value("valueString", text)
+    return Value("valueAttachment", Enclosure("text/plain; charset=utf-8", text.encode()))
 
 
 def _says_nothing(text: str, source: Source) -> bool:
