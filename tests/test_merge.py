@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,21 @@ def test_another_identifier_that_changes_is_no_merge(two: World) -> None:
     two.accepted(adt("A47", pid("A", id_number=right), f"MRG|{wrong}^^^^NNCHN", at="20240503080000"))
     patient = two.patient("A")
     assert [i["value"] for i in patient["identifier"]] == ["A", right] and "link" not in patient
+
+
+def test_many_messages_about_one_patient_at_once(world: World) -> None:
+    """Merges into one survivor, updates of it and results, from many threads: each is stored, and no link is lost."""
+    world.accepted(adt("A28", pid("S")), *(adt("A28", pid(f"M{n}")) for n in range(8)))
+    messages = [adt("A40", pid("S"), f"MRG|M{n}^^^^MR", at=f"2024050208000{n}") for n in range(8)]
+    messages += [adt("A08", pid("S", f13=f"0571-{n}"), at=f"2024050208001{n}") for n in range(4)]
+    messages += [result(f"M{n}", f"F{n}", str(n)) for n in range(4)]
+    with ThreadPoolExecutor(16) as pool:
+        receipts = list(pool.map(world.send, messages))
+    assert [receipt.category for receipt in receipts] == [None] * 16
+    assert links(world.patient("S")) == {world.patient_id(f"M{n}"): "replaces" for n in range(8)}
+    assert world.patient("S")["telecom"][0]["value"] == "0571-3"
+    assert world.values("S") == ["0", "1", "2", "3"]
+    check_consistent(world.store)
 
 
 # ---------------------------------------------------------------- any sequence
