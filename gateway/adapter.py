@@ -46,7 +46,7 @@ _MANIFEST: dict[str, dict[str, tuple[str, bool]]] = {
               "omitted_results": ("string", False), "organism_codes": ("strings", False),
               "identifier_systems": ("table", False), "tables": ("tables", False),
               "certificates": ("strings", False), "sequence_numbers": ("bool", False),
-              "batch_acknowledgement": ("string", False)},
+              "batch_acknowledgement": ("string", False), "acknowledgement_mode": ("string", False)},
     "dicom": {"calling_aets": ("strings", False), "addresses": ("strings", False), "charset": ("string", False),
               "keep": ("string", False), "study_description_is_code": ("bool", False)},
     "recognition": {"reminder": ("string", False)},
@@ -59,6 +59,8 @@ _MANIFEST: dict[str, dict[str, tuple[str, bool]]] = {
 REMINDERS = ("none", "ack", "response")
 #: What answers a batch in one block: a block for each message, a batch of all answers, or of those that refuse.
 BATCH_ACKNOWLEDGEMENTS = ("each", "batch", "errors")
+#: As MSH-15 and MSH-16 declare, or one answer whatever stands there.
+ACKNOWLEDGEMENT_MODES = ("declared", "original")
 _HABITS = ("st_numbers", "st_titres", "st_ranges", "number_comma", "critical_limits", "accession_field",
            "unit_component", "orders_share_number", "omitted_results", "organism_codes")
 _OMITTED = ("stay", "deleted")  # what a result that a later message of its report leaves out becomes
@@ -81,6 +83,7 @@ class Adapter:
     certificates: frozenset[str] = frozenset()  # as `peer_names` has them; empty: none is asked for
     sequence_numbers: bool = False  # MSH-13 is held to the protocol
     batch_acknowledgement: str = "each"  # one of BATCH_ACKNOWLEDGEMENTS
+    acknowledgement_mode: str = "declared"  # one of ACKNOWLEDGEMENT_MODES
     calling_aets: tuple[str, ...] = ()
     dicom_networks: tuple[Network, ...] = ()
     keep: str = "full"
@@ -296,6 +299,7 @@ def load(folder: Path) -> Adapter:
         certificates=frozenset(map(certificate_name, v2.get("certificates", ()))),
         sequence_numbers=v2.get("sequence_numbers", False),
         batch_acknowledgement=v2.get("batch_acknowledgement", "each"),
+        acknowledgement_mode=v2.get("acknowledgement_mode", "declared"),
         hl7v2_networks=_networks(v2, "hl7v2"), calling_aets=tuple(dicom.get("calling_aets", ())),
         dicom_networks=_networks(dicom, "dicom"), keep=dicom.get("keep", "full"),
         quality=("all",) if quality == "all" else tuple(quality),
@@ -330,6 +334,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise _bad(path, f"[recognition] reminder must be one of {', '.join(REMINDERS)}")
     if manifest.get("hl7v2", {}).get("batch_acknowledgement", "each") not in BATCH_ACKNOWLEDGEMENTS:
         raise _bad(path, f"[hl7v2] batch_acknowledgement must be one of {', '.join(BATCH_ACKNOWLEDGEMENTS)}")
+    if manifest.get("hl7v2", {}).get("acknowledgement_mode", "declared") not in ACKNOWLEDGEMENT_MODES:
+        raise _bad(path, f"[hl7v2] acknowledgement_mode must be one of {', '.join(ACKNOWLEDGEMENT_MODES)}")
     return manifest
 
 

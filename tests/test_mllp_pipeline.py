@@ -198,6 +198,36 @@ def test_an_accept_acknowledgement_in_a_batch_stands_before_the_applications(sto
     assert "BTS|3" in lines
 
 
+# -------------------------------------------------------------------------------------------------- modes
+
+@pytest.mark.parametrize(("more", "codes"), [("", ["CA", "AA"]), ('acknowledgement_mode = "declared"', ["CA", "AA"]),
+                                             ('acknowledgement_mode = "original"', ["AA"])])
+def test_a_sender_that_means_nothing_by_its_fields_gets_one_answer(store: Store, settings: Settings, tmp_path: Path,
+                                                                   more: str, codes: list[str]) -> None:
+    """MSH-15 and MSH-16 filled by a template: the manifest says so."""
+    with port(store, settings, hospital(tmp_path / "h", more=more)) as listener, joined(listener) as peer:
+        peer.write(block(oru("M1", more="||AL|AL")))
+        assert [peer.msa()[0] for _ in codes] == codes and peer.is_silent()
+
+
+@pytest.mark.parametrize("more", ['acknowledgement_mode = "none"', 'batch_acknowledgement = "all"',
+                                  'sequence_numbers = "yes"', 'certificates = "one"'])
+def test_a_manifest_with_another_value_stops_the_start(tmp_path: Path, more: str) -> None:
+    """The sentence names the key."""
+    with pytest.raises(GatewayError, match=more.split()[0]):
+        adapter.load_all([hospital(tmp_path / "h", more=more)])
+
+
+def test_a_refusal_at_the_door_is_told_by_its_kind(store: Store, settings: Settings, tmp_path: Path) -> None:
+    """With the real pipeline: CR for a type that is not taken, before it is read; CE for an unknown sender."""
+    with port(store, settings, hospital(tmp_path / "h")) as listener, joined(listener) as peer:
+        odd = oru("M1", more="||AL|AL").replace(b"ORU^R01", b"XYZ^Z99")
+        for raw, code, error in ((odd, "CR", "200"), (oru("M2", facility="LAB9", more="||AL|AL"), "CE", "207")):
+            answer = exchange(peer, raw)
+            assert (answer[0], answer[-1]) == (code, error) and peer.is_silent()
+    assert [row.status for row in store.inbox()] == ["quarantined", "quarantined"]
+
+
 # -------------------------------------------------------------------------------------------------- sequence numbers
 
 LINK = "MSH|^~\\&|LIS|LAB1|HUREN|HRP|20260102||^|{}|P|2.5.1|{}\r"

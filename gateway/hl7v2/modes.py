@@ -42,8 +42,8 @@ ORIGINAL = Asked("NE", "AL", False)
 _SILENCE = Asked("NE", "NE", False)
 
 
-def asked(raw: bytes, header: Header | None) -> Asked:
-    """What a message asks for.
+def asked(raw: bytes, header: Header | None, is_original: bool = False) -> Asked:
+    """What a message asks for; ``is_original``: its sender fills MSH-15 and MSH-16 and means nothing by it.
 
     An acknowledgement is not answered, so that two systems never acknowledge each other without end; one of an
     application may ask for an accept acknowledgement (2.9.3.2).
@@ -51,7 +51,7 @@ def asked(raw: bytes, header: Header | None) -> Asked:
     if header is None:
         return ORIGINAL
     is_acknowledgement = header.message_type[0] in _ACKNOWLEDGEMENTS
-    if not header.is_enhanced:
+    if is_original or not header.is_enhanced:
         return _SILENCE if is_acknowledgement else ORIGINAL
     if is_acknowledgement:
         return _SILENCE if _COMMIT.search(raw) else Asked(_condition(header, 15), "NE", True)
