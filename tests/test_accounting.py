@@ -96,6 +96,15 @@ def test_a_duplicate_is_read_without_effect() -> None:
     assert fates["PID-19"].kind == "read" and not fates["PID-19"].paths and fates["PID-19"].reason
 
 
+def test_a_null_is_told_with_what_it_deletes() -> None:
+    """``""`` in an update of a patient takes away what is stored; where nothing is deleted it has no path."""
+    raw = ('MSH|^~\\&|ADT|H1|HUREN|X|20240501093000||ADT^A08^ADT_A01|M1|P|2.5.1\rEVN|A08|20240501093000\r'
+           'PID|1||P1^^^H1^MR||Wang^Fang||""|F|||||""\rPV1|1|I|||||||||||||||||V1\r')
+    fates = by_place(accounted(raw))
+    assert fates["PID-7"].paths == ("Patient.birthDate",) and fates["PID-13"].paths == ("Patient.telecom",)
+    assert not by_place(accounted(ORU.replace("|19491231|F|", '|""|F|')))["PID-7"].paths
+
+
 def test_an_unmapped_code_is_reported(oru: dict[str, Fate]) -> None:
     """A test code that no row of codes.csv has is told so, with the paths in which it stands all the same."""
     fate = oru["OBX[2]-3.1"]
@@ -260,12 +269,13 @@ def test_a_traced_message_converts_to_the_same() -> None:
         adapter = ADAPTERS[path.parts[-3]]
         raw = path.read_bytes()
         plain = hl7v2.parse(raw, adapter.source.charset)
-        results = []
+        results: list[list[object]] = []
         for message in (plain, traced(plain, Reads()), rebuilt(plain, 0, 1, plain.separators.field)):
             try:
-                results.append(hl7v2.convert(message, adapter.source).changes)
+                changes = hl7v2.convert(message, adapter.source).changes
+                results.append([(change.resource, change.as_of, change.on_older) for change in changes])
             except GatewayError as refusal:
-                results.append([(refusal.where, refusal.message)])  # type: ignore[list-item]
+                results.append([(refusal.where, refusal.message)])
         assert results[0] == results[1] == results[2], path
 
 

@@ -61,7 +61,7 @@ def test_each_field_stands_beside_what_became_of_it(show: Show) -> None:
     assert told["OBX[1-23]-5"] == "→ Observation[1-23].valueQuantity.value"
     assert told["PID-7"] == "→ Patient.birthDate"
     assert told["PID-3.1"].startswith("→ Patient.id") and told["PID-3.1"].endswith("(required)")
-    assert told["PV1-3.1"].startswith("kept ")
+    assert told["PV1-3.1"].startswith("kept: ")
     assert "which version is newer" in told["OBR-22"]
     raw = (RENMIN / "01-cbc-final.hl7").read_bytes().decode("gb18030")
     pid = next(line for line in raw.splitlines() if line.startswith("PID")).split("|")
@@ -116,7 +116,7 @@ def test_a_program_reads_json(show: Show) -> None:
 def test_a_refused_message_shows_what_was_refused_and_where(show: Show) -> None:
     """A missing field is told as missing, a wrong one as refused; the rest is counted."""
     told = rows(show(2))
-    assert told["OBR-4"].startswith("REFUSED nothing was sent")
+    assert told["OBR-4"].startswith("REFUSED: nothing was sent")
     assert "A refused message stays as it came" in show(2)
     assert [place for place, fate in rows(show(5)).items() if fate.startswith("REFUSED")] == ["OBX[1]-11"]
     assert json.loads(show(2, "--json"))["refusal"]["place"] == "OBR-4"

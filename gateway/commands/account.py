@@ -40,7 +40,7 @@ def show(account: Account, refused_at: str, fields: bool, values: bool) -> None:
         rows.append((row[0], *([first.leaf.text] if values else []), row[1]))
     if account.missing:
         refusal = account.refusal.message if account.refusal else ""
-        rows.append((account.missing, *([""] if values else []), f"REFUSED nothing was sent: {refusal}"))
+        rows.append((account.missing, *([""] if values else []), f"REFUSED: nothing was sent: {refusal}"))
     table(("place", *(("value",) if values else ()), "what became of it"), rows)
     counts = ", ".join(f"{count} {kind}" for kind, count in account.counts().items())
     click.echo(f"\n{len(account.fates)} values: {counts}")
@@ -96,10 +96,9 @@ def _outcome(fate: Fate, paths: list[str]) -> str:
         said = "required"
     elif fate.required and fate.kind != "read":
         said += " (required)"
-    words = [_WORDS[fate.kind], said] if said else [_WORDS[fate.kind]]
-    if fate.reason:
-        words.append(f"({fate.reason})" if said else fate.reason)
-    return " ".join(words)
+    if not said:
+        return f"{_WORDS[fate.kind]}: {fate.reason}"
+    return f"{_WORDS[fate.kind]} {said}" + (f" ({fate.reason})" if fate.reason else "")
 
 
 def _is_at(fate: Fate, where: str) -> bool:

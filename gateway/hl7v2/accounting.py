@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gateway.errors import Category, GatewayError
-from gateway.hl7v2.differing import differing, labels
-from gateway.hl7v2.kept import reason_for
+from gateway.hl7v2.differing import deleted, differing, labels
+from gateway.hl7v2.kept import read_elsewhere, reason_for
 from gateway.hl7v2.message import Message
 from gateway.hl7v2.tracing import Reads, rebuilt, traced
 from gateway.source import Conversion
@@ -24,6 +24,7 @@ from gateway.source import Conversion
 #: Above this many values, whole fields are taken out instead of values: their values then share a fate. Above as many
 #: fields that a conversion looks at, nothing is taken out, and only what is read is told.
 MOST_LEAVES = 2000
+_NULL = '""'  # deletes what is stored (v2.5.1 2.5.3)
 #: What may become of a value.
 KINDS = ("used", "read", "kept", "reported", "hook", "refused")
 _PLACE = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?(?:-(\d+))?(?:[.(\[].*)?\Z")
@@ -54,8 +55,9 @@ class Fate:
     """What became of one value.
 
     ``used``: ``paths`` depend on it. ``reported``: a remark or an unmapped code names it (``paths`` may be there too).
-    ``read``: looked at without effect in this message, such as a duplicate. ``hook``: read by the hospital's hook
-    alone. ``kept``: in the stored original and nowhere else. ``refused``: the message is refused because of it.
+    ``read``: looked at without effect on the resources, such as a duplicate or what the answer repeats. ``hook``: read
+    by the hospital's hook alone. ``kept``: in the stored original and nowhere else. ``refused``: the message is refused
+    because of it.
     """
 
     leaf: Leaf
@@ -116,7 +118,9 @@ def _influences(leaves: list[Leaf], runner: _Runner, base: Conversion) -> list[t
     found: list[tuple[list[str], bool]] = []
     for leaf in leaves:
         spot = leaf.at, leaf.field
-        if spot not in runner.reads.seen:
+        if leaf.text == _NULL:
+            found.append(runner.deletion(leaf, base))
+        elif spot not in runner.reads.seen:
             found.append(([], False))
         elif not whole:
             found.append(runner.influence(leaf, base))
@@ -207,6 +211,17 @@ class _Runner:
                 return paths, required
         return gone, required
 
+    def deletion(self, leaf: Leaf, base: Conversion) -> tuple[list[str], bool]:
+        """What a null deletes of what is stored; shown on what the message with a value in its place would store."""
+        without = self._variant(leaf, "")
+        if isinstance(without, GatewayError):
+            return [], True
+        for text in ("x", "20200101", "Y", "1"):
+            filled = self._variant(leaf, text)
+            if isinstance(filled, Conversion) and (paths := deleted(base, without, filled)):
+                return paths, False
+        return differing(base, without), False
+
     def _variant(self, leaf: Leaf, text: str, whole: bool = False) -> Conversion | GatewayError:
         raw = text if whole else self._replaced(leaf, text)
         try:
@@ -250,7 +265,8 @@ def _fate(leaf: Leaf, paths: list[str], required: bool, at_work: set[Any] | None
     if paths or required:
         return Fate(leaf, "used", tuple(paths), required)
     phases = reads.phases(leaf.at, leaf.field, (leaf.repetition, leaf.component, leaf.subcomponent))
-    kind = "read" if "convert" in phases else "hook" if phases else "kept"
+    here = "convert" in phases or read_elsewhere(leaf.segment, leaf.field)
+    kind = "read" if here else "hook" if phases else "kept"
     if kind == "hook":
         reason = "the hospital's hook reads it"
     elif at_work is None:

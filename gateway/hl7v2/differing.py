@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from copy import deepcopy
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -59,6 +60,21 @@ def differing(base: Conversion, other: Conversion, added: bool = True) -> list[s
         _beside(getattr(base, kind), getattr(other, kind), found)
     _beside([*map(_amended, base.amendments)], [*map(_amended, other.amendments)], found)
     return list(found or (more if added else ()))
+
+
+def deleted(base: Conversion, without: Conversion, filled: Conversion) -> list[str]:
+    """The paths that ``base`` takes from resources as ``filled`` has them, and ``without`` leaves there."""
+    stored = {_reference(change.resource): change.resource for change in filled.changes}
+    others = {_reference(change.resource): change for change in without.changes}
+    found: dict[str, None] = {}
+    for name, ours in zip(labels(base.changes), base.changes, strict=True):
+        reference = _reference(ours.resource)
+        theirs = others.get(reference)
+        if ours.onto is None or theirs is None or theirs.onto is None or reference not in stored:
+            continue
+        left = theirs.onto(deepcopy(stored[reference]), deepcopy(theirs.resource), False)
+        _compare(left, ours.onto(deepcopy(stored[reference]), deepcopy(ours.resource), False), name, found, {})
+    return list(found)
 
 
 def _reference(resource: Resource) -> str:

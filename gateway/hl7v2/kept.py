@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 _SET_ID = "a running number within the message; the order of the segments says the same"
-_ROUTING = "read on the way in: it decides who the sender is and how to answer, and fills nothing"
-_ANSWER = "read for the acknowledgement, and fills nothing"
+_ROUTING = "on the way in: it decides who the sender is and how to answer"
+_ANSWER = "for the acknowledgement"
+_DECODING = "to decode the message"
+_WRITING = "to take the message apart"
 _SECURITY = "who may see a result is decided by the gateway's own rules, never by a sender's mark"
 _BILLING = "about payment, which is no part of a shared result"
 _ADMINISTRATION = "about the stay or its administration; what other hospitals need of a stay is taken from other fields"
@@ -21,13 +23,13 @@ _NETWORK = "a name in the sender's or the receiver's network; the hospital is kn
 
 #: Segment and field → reason.
 _BY_FIELD: Final[dict[str, str]] = {
-    "MSH-1": "tells how the message is written", "MSH-2": "tells how the message is written",
+    "MSH-1": _WRITING, "MSH-2": _WRITING,
     **dict.fromkeys(("MSH-3", "MSH-4", "MSH-9", "MSH-12"), _ROUTING),
     **dict.fromkeys(("MSH-5", "MSH-6", "MSH-10", "MSH-11", "MSH-13", "MSH-15", "MSH-16", "MSH-21"), _ANSWER),
-    "MSH-7": "read for the order of messages in time",
-    "MSH-8": _SECURITY, "MSH-18": "read to decode the message, and fills nothing", "MSH-26": _SECURITY,
+    "MSH-7": "for the order of messages in time",
+    "MSH-8": _SECURITY, "MSH-18": _DECODING, "MSH-26": _SECURITY,
     "MSH-27": _SECURITY, "MSH-28": _SECURITY, "MSH-17": "the sender's country is that of the hospital",
-    "MSH-19": "texts are kept in the language in which they are sent", "MSH-20": "read as MSH-18",
+    "MSH-19": "texts are kept in the language in which they are sent", "MSH-20": _DECODING,
     "MSH-14": _ANSWER, **dict.fromkeys(("MSH-22", "MSH-23", "MSH-24", "MSH-25"), _NETWORK),
     "PID-1": _SET_ID, "PID-10": "what a person is by race decides on no result here",
     "PID-18": _BILLING, "PID-22": "what a person is by ethnic group decides on no result here",
@@ -47,7 +49,7 @@ _BY_FIELD: Final[dict[str, str]] = {
     "OBR-37": _LOGISTICS, "OBR-38": _LOGISTICS,
     **dict.fromkeys((f"OBR-{at}" for at in (40, 41, 42, 43)), "how the patient is brought"),
     "OBR-44": _BILLING, "OBR-48": _BILLING, "OBR-49": _ADMINISTRATION,
-    "OBX-2": "read to tell how OBX-5 is written", "OBX-9": "a probability without a place in FHIR R4",
+    "OBX-2": "to tell how OBX-5 is written", "OBX-9": "a probability without a place in FHIR R4",
     "OBX-12": "since when the range holds, not when the result was made", "OBX-13": _SECURITY,
     **dict.fromkeys(("ORC-2", "ORC-3", "ORC-8", "ORC-12", "ORC-14", "ORC-33"), _OF_OBR), "ORC-7": _TIMING,
     "OBR-27": _TIMING, "ORC-6": _ANSWER, "ORC-10": "who typed the order in", "ORC-11": "who checked the order",
@@ -73,11 +75,16 @@ _BY_SEGMENT: Final[dict[str, str]] = {
 #: Segment → reason where none of its fields fills anything in this message.
 _IDLE: Final[dict[str, str]] = {
     "PV1": "without a visit number (PV1-19) nothing would find the Encounter again, so none is made",
-    "ORC": "the OBR says the same",
+    "ORC": "of an order that is reported on the OBR says what is needed",
 }
 
 
 _NO_EFFECT = "it changes nothing here: another field says the same, or it says what holds without it"
+
+
+def read_elsewhere(segment: str, field: int) -> bool:
+    """Whether something but the conversion reads a field: to take, decode, route or answer the message."""
+    return _BY_FIELD.get(f"{segment}-{field}") in (_ROUTING, _ANSWER, _DECODING, _WRITING)
 
 
 def reason_for(segment: str, field: int, at_work: bool = True, read: bool = False) -> str:
