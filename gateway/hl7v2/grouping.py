@@ -15,6 +15,8 @@ from gateway.hl7v2.message import Message, Segment
 from gateway.hl7v2.request import Order, Result, SpecimenGroup
 from gateway.source import Remark
 
+_MOST_SHARED = 100_000  # a hundred tubes before a thousand orders: work and answer stay bounded by the message
+
 
 @dataclass(slots=True)
 class PatientResults:
@@ -66,6 +68,8 @@ class _Reader:
         self.opened: SpecimenGroup | None = None  # its OBX are coming
         self.after_results = False  # the specimens of this order stand behind its results
         self.repeated = False  # PID came again
+        self.trailing: bool | None = None  # each ORC stands behind its OBR
+        self.shared = 0  # specimens of orders, counted for each order
         patients = self.message.all("PID")
         if not patients:
             raise GatewayError(Category.INVALID, "no PID segment says whose results these are; send the patient", "PID",
@@ -149,6 +153,10 @@ class _Reader:
     def _request(self, obr: Segment) -> None:
         self._known_patient()
         coming = self.coming
+        self.shared += len(self.held)
+        if self.shared > _MOST_SHARED:
+            raise GatewayError(Category.INVALID, "too many OBR share too many SPM before them; send each specimen with "
+                               "its own orders", "SPM")
         specimens = [*self.held, *coming.specimens]
         self.order = self.holder = Order(obr, coming.orc, coming.notes, coming.results, specimens, coming.participants)
         self.group.orders.append(self.order)
@@ -171,12 +179,10 @@ class _Reader:
         """Whether an ORC behind an OBR is that order's (OUL, and ORU of some senders), not the next one's."""
         if any(a and b and a != b for a, b in ((order.obr.get(n), orc.get(n)) for n in (2, 3))):
             return False
-        names = [s.name for s in self.message.segments if s.name in ("ORC", "OBR")]
-        if names[0] == "OBR" and names[-1] == "ORC":
-            return True
-        segments = self.message.segments
-        following = next((s.name for s in segments[at + 1:] if s.name in ("ORC", "OBR", "OBX")), "")
-        if following != "OBR":
+        if self.trailing is None:
+            names = [s.name for s in self.message.segments if s.name in ("ORC", "OBR")]
+            self.trailing = names[0] == "OBR" and names[-1] == "ORC"
+        if self.trailing or self._following(at, ("ORC", "OBR", "OBX")) != "OBR":
             return True
         return not order.results and any(order.obr.get(n) and order.obr.get(n) == orc.get(n) for n in (2, 3))
 
@@ -206,12 +212,12 @@ class _Reader:
 
     def _container_follows(self, at: int) -> bool:
         """OUL^R24 puts the specimen's OBX between SPM and SAC, the order's behind SAC."""
-        for segment in self.message.segments[at + 1:]:
-            if segment.name in ("SPM", "OBR", "ORC", "PID"):
-                return False
-            if segment.name == "SAC":
-                return True
-        return False
+        return self._following(at, ("SPM", "OBR", "ORC", "PID", "SAC")) == "SAC"
+
+    def _following(self, at: int, names: tuple[str, ...]) -> str:
+        """The next of some segments."""
+        segments = self.message.segments
+        return next((name for place in range(at + 1, len(segments)) if (name := segments[place].name) in names), "")
 
     def _container(self, at: int, sac: Segment) -> None:
         specimen = self.specimen

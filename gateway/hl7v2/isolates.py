@@ -32,14 +32,16 @@ _NUMBERS = ("NM", "SN", "NR", "NA")
 
 #: OBX and the Observation that it became.
 Made = tuple[Segment, Resource]
+#: Links that are told already: id, element, id of the other.
+Related = set[tuple[str, str, str]]
 
 
-def gather(results: list[Made], obr: Segment, builder: Builder) -> None:
+def gather(results: list[Made], obr: Segment, builder: Builder, known: Related) -> None:
     """Tie the results of one report together."""
     sub_ids = [obx.text(4).strip() for obx, _ in results]
     if any("." in sub_id for sub_id in sub_ids):
-        _dotted(results, sub_ids)
-    _isolates(results, sub_ids, obr, builder)
+        _dotted(results, sub_ids, known)
+    _isolates(results, sub_ids, obr, builder, known)
 
 
 def reference_to(resource: Resource) -> dict[str, Any]:
@@ -47,24 +49,24 @@ def reference_to(resource: Resource) -> dict[str, Any]:
     return {"reference": f"{resource['resourceType']}/{resource['id']}"}
 
 
-def relate(head: Resource, member: Resource, derived: bool) -> None:
+def relate(head: Resource, member: Resource, derived: bool, known: Related) -> None:
     """``hasMember`` on one, and ``derivedFrom`` on the other where its value follows from the first's; each once."""
     for resource, name, other in ((head, "hasMember", member), *(((member, "derivedFrom", head),) if derived else ())):
-        known = resource.setdefault(name, [])
-        if (reference := reference_to(other)) not in known:
-            known.append(reference)
+        if (link := (resource["id"], name, other["id"])) not in known:
+            known.add(link)
+            resource.setdefault(name, []).append(reference_to(other))
 
 
-def _dotted(results: list[Made], sub_ids: list[str]) -> None:
+def _dotted(results: list[Made], sub_ids: list[str], known: Related) -> None:
     count = Counter(sub_ids)
     heads = {sub_id: made for (_, made), sub_id in zip(results, sub_ids, strict=True) if count[sub_id] == 1}
     for (_, made), sub_id in zip(results, sub_ids, strict=True):
         above, dot, _ = sub_id.rpartition(".")
         if dot and (head := heads.get(above)) is not None:
-            relate(head, made, is_susceptibility(made))
+            relate(head, made, is_susceptibility(made), known)
 
 
-def _isolates(results: list[Made], sub_ids: list[str], obr: Segment, builder: Builder) -> None:
+def _isolates(results: list[Made], sub_ids: list[str], obr: Segment, builder: Builder, known: Related) -> None:
     """An organism is told by its code; in a section of microbiology also by being the only word among susceptibilities
     that share its OBX-4. Without OBX-4 the susceptibilities behind an organism are its own."""
     heads: dict[str, Resource] = {}
@@ -75,7 +77,7 @@ def _isolates(results: list[Made], sub_ids: list[str], obr: Segment, builder: Bu
         elif (head := heads.get(sub_id)) is not None:
             derived = is_susceptibility(made)
             if sub_id or derived:
-                relate(head, made, derived)
+                relate(head, made, derived, known)
 
 
 def _alone(results: list[Made], sub_ids: list[str], obr: Segment, builder: Builder) -> dict[str, Resource]:

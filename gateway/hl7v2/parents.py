@@ -10,16 +10,19 @@ OBX-3 and OBX-4 (OBR-26.1, 26.2). Where the message carries the parent, that is 
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import code_text, entity_identifier, entity_system
-from gateway.hl7v2.isolates import Made, gather, reference_to, relate
+from gateway.hl7v2.isolates import Made, Related, gather, reference_to, relate
 from gateway.hl7v2.message import Part, Segment
 from gateway.hl7v2.request import Numbers, Order, request_key, shares_number
 from gateway.source import Remark, Resource
 
+_MOST = 64  # reports or results of one name that are looked at
 _TRIGGERED_BY = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.triggeredBy"
 
 
@@ -35,6 +38,15 @@ class Told:
     obxs: list[Segment]
     references: list[Reference]  # of their Observations
     results: list[Made] = field(default_factory=list)
+    named: dict[tuple[str, str], list[Made]] = field(default_factory=dict)  # by OBX-3 and OBX-4; by OBX-3 and ""
+
+    def result(self, said: _Parent) -> Resource | None:
+        """The one result with OBR-26's OBX-3 and OBX-4; without OBX-4 the only one with that code, else the one with
+        that value (OBR-26.3)."""
+        found = self.named.get((said.code, said.sub_id), [])[:_MOST]
+        if len(found) > 1 and said.value:
+            found = [(obx, made) for obx, made in found if said.value in (obx.get(5), obx.get(5, 2))]
+        return found[0][1] if len(found) == 1 else None
 
 
 @dataclass(slots=True)
@@ -81,37 +93,41 @@ def add_relations(told: list[Told], builder: Builder) -> None:
     for one in told:
         one.results = [(obx, made[reference["reference"]])
                        for obx, reference in zip(one.obxs, one.references, strict=True)]
+    known: Related = set()
     for one in groups:
-        gather(one.results, one.order.obr, builder)
-    for one in children:
-        _tie(one, told, made, builder)
+        gather(one.results, one.order.obr, builder, known)
+    if children:
+        family = _Family(told)
+        for one in children:
+            _tie(one, family, made, known, builder)
 
 
-def _tie(child: Told, told: list[Told], made: dict[str, Resource], builder: Builder) -> None:
+def _tie(child: Told, family: _Family, made: dict[str, Resource], known: Related, builder: Builder) -> None:
     said = _said(child.order)
-    parent = _among(child, said, told)
+    parent = family.parent(child, said)
     request = parent.request if parent is not None else _request(said, builder)
     if request is not None and request.get("reference") != child.request["reference"]:
         for resource in (child.report, made[child.request["reference"]]):  # several children may have one order
-            if request not in (known := resource.setdefault("basedOn", [])):
-                known.append({**request})
+            link = resource["id"], "basedOn", request.get("reference") or request["identifier"]["value"]
+            if link not in known:
+                known.add(link)
+                resource.setdefault("basedOn", []).append({**request})
     if not said.code:
         return
-    head = _result(said, parent) if parent is not None else None
-    if head is not None:
-        for _, result in child.results:
-            if result is not head:
-                _follow(result, head, child.order)
-        return
-    reference = _computed(said, builder) if parent is None else None
+    head = parent.result(said) if parent is not None else None
+    reference = reference_to(head) if head is not None else _computed(said, builder) if parent is None else None
     if reference is None:
         obr = child.order.obr
         builder.conversion.remarks.append(Remark(
             f"OBR[{obr.sequence}]-26" if obr.sequence > 1 else "OBR-26", "the parent result is not found; send its "
             "OBX-3 and OBX-4 in OBR-26, its filler number in OBR-29 and its service code in OBR-50"))
         return
+    reflex = child.order.obr.get(11).upper() == "G"
     for _, result in child.results:
-        _point(result, reference, child.order)
+        if head is None or reflex:
+            _point(result, reference, reflex)
+        elif result is not head:
+            relate(head, result, True, known)
 
 
 def _said(order: Order) -> _Parent:
@@ -133,25 +149,51 @@ def _service(part: Part) -> str:
 
 # ---------------------------------------------------------------- the parent in this message
 
-def _among(child: Told, said: _Parent, told: list[Told]) -> Told | None:
-    """The parent among the reports of this message: by OBR-52, by its numbers, else by the result that OBR-26 names."""
-    others = [one for one in told if one is not child]
-    if (group := child.order.obr.get(52)) and (found := [one for one in others if one.order.obr.get(51) == group]):
-        return found[0]
-    if said.numbered:
-        found = [one for one in others if _numbered(one, said)]
-        if said.service:
-            found = [one for one in found if one.code == said.service]
-    else:
-        at = child.order.obr.sequence
-        found = [one for one in reversed(others) if one.order.obr.sequence < at]
-    if said.code:
-        with_result = [one for one in found if _result(said, one) is not None]
-        if with_result or not said.numbered:
-            found = with_result
-    elif not said.numbered:
+class _Family:
+    """The reports of one patient by what a child may say of its parent, so that a message of many is not searched
+    through for each of them."""
+
+    def __init__(self, told: list[Told]) -> None:
+        self._found: dict[tuple[str, ...], list[Told]] = defaultdict(list)
+        for one in told:
+            numbers = ("filler", one.numbers.filler), ("placer", one.numbers.placer)
+            names = [(kind, part.get(1)) for kind, part in numbers if part is not None]
+            if group := one.order.obr.get(51):
+                self._found["group", group].append(one)
+            for obx, made in one.results:
+                code, sub_id = _service(obx.first(3)), obx.text(4).strip()
+                for key in dict.fromkeys(((code, sub_id), (code, ""))):
+                    one.named.setdefault(key, []).append((obx, made))
+            for name in names:
+                self._found[name].append(one)
+            for key in one.named:
+                self._found["result", *key].append(one)
+                for name in names:
+                    self._found[*name, *key].append(one)
+
+    def parent(self, child: Told, said: _Parent) -> Told | None:
+        """By OBR-52; by number, and with the result that OBR-26 names where several have the number; by that result."""
+        if (group := child.order.obr.get(52)) and (found := self._first(("group", group), child)):
+            return found
+        if not said.numbered:
+            return self._nearest(child, said) if said.code else None
+        numbers = [(kind, part.get(1)) for kind, part in (("filler", said.filler), ("placer", said.placer))
+                   if part.get(1)]
+        keys: list[tuple[str, ...]] = [(*number, said.code, said.sub_id) for number in numbers if said.code]
+        for key in (*keys, *numbers):
+            if found := self._first(key, child, said):
+                return found
         return None
-    return found[0] if found else None
+
+    def _first(self, key: tuple[str, ...], child: Told, said: _Parent | None = None) -> Told | None:
+        return next((one for one in self._found.get(key, [])[:_MOST] if one is not child and (
+            said is None or _numbered(one, said) and said.service in ("", one.code))), None)
+
+    def _nearest(self, child: Told, said: _Parent) -> Told | None:
+        """The last OBR before the child's that has the result."""
+        found = self._found.get(("result", said.code, said.sub_id), [])
+        end = bisect_left(found, child.order.obr.sequence, key=lambda one: one.order.obr.sequence)
+        return next((one for one in reversed(found[max(0, end - _MOST):end]) if one.result(said) is not None), None)
 
 
 def _numbered(one: Told, said: _Parent) -> bool:
@@ -160,17 +202,6 @@ def _numbered(one: Told, said: _Parent) -> bool:
             return number.get(1) == sent.get(1) and (not number.get(2) or not sent.get(2)
                                                      or number.get(2) == sent.get(2))
     return False
-
-
-def _result(said: _Parent, parent: Told) -> Resource | None:
-    """The one result with OBR-26's OBX-3 and OBX-4; without OBX-4 the only one with that code, else the one with that
-    value (OBR-26.3)."""
-    found = [(obx, made) for obx, made in parent.results if _service(obx.first(3)) == said.code]
-    if said.sub_id:
-        found = [(obx, made) for obx, made in found if obx.text(4).strip() == said.sub_id]
-    if len(found) > 1 and said.value:
-        found = [(obx, made) for obx, made in found if said.value in (obx.get(5), obx.get(5, 2))]
-    return found[0][1] if len(found) == 1 else None
 
 
 # ---------------------------------------------------------------- the parent of an earlier message
@@ -202,21 +233,10 @@ def _computed(said: _Parent, builder: Builder) -> Reference | None:
     return {"reference": f"Observation/{result}"}
 
 
-def _follow(result: Resource, head: Resource, order: Order) -> None:
-    if _is_reflex(order):
-        _point(result, reference_to(head), order)
-    else:
-        relate(head, result, derived=True)
-
-
-def _point(result: Resource, head: Reference, order: Order) -> None:
-    if not _is_reflex(order):
+def _point(result: Resource, head: Reference, reflex: bool) -> None:
+    if not reflex:
         result.setdefault("derivedFrom", []).append({**head})
         return
     parts: list[dict[str, Any]] = [{"url": "observation", "valueReference": {**head}},
                                    {"url": "type", "valueCode": "reflex"}]
     result.setdefault("extension", []).append({"url": _TRIGGERED_BY, "extension": parts})
-
-
-def _is_reflex(order: Order) -> bool:
-    return order.obr.get(11).upper() == "G"

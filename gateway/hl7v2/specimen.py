@@ -79,10 +79,8 @@ def rejection(groups: list[SpecimenGroup], builder: Builder) -> dict[str, Any]:
     reasons = [reason for group in groups if group.spm is not None
                for part in group.spm.repetitions(21)
                if (reason := codeable(part, builder.source, "SPM-21", "0490"))]
-    made: dict[str, Any] = {"coding": [{"system": _ABSENT, "code": "not-performed"}]}
-    for coding in (coding for reason in reasons for coding in reason.get("coding", ())):
-        if coding not in made["coding"]:
-            made["coding"].append(coding)
+    codings = {(coding["system"], coding["code"]): coding for reason in reasons for coding in reason.get("coding", ())}
+    made: dict[str, Any] = {"coding": [{"system": _ABSENT, "code": "not-performed"}, *codings.values()]}
     if said := "; ".join(dict.fromkeys(reason["text"] for reason in reasons if "text" in reason)):
         made["text"] = said
     return made
