@@ -1,8 +1,8 @@
 """Our FHIR beside that of other converters for the same public messages: every difference, and who is right.
 
 `python -m tests.differential` prints the report. The verdicts, in ``differential.toml``, are rules for places such as
-``Patient.name.use``; a difference that no rule names fails `test_differential`. Ids are left out, a reference counts by the
-type that it names, times by their instant, and lists as sets: what is compared is what is said, place by place.
+``Patient.name.use``; a difference that no rule names fails `test_differential`. Ids are left out, a reference counts
+by the type that it names, times by their instant, and lists as sets: what is said is compared, place by place.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A verdict on all differences that match: ``place``, ``kind`` and ``message`` are patterns of `fnmatch`, blanks between several."""
+    """A verdict on all differences that match; ``place``, ``kind`` and ``message`` are patterns of `fnmatch`, several
+    with blanks between."""
 
     place: str
     right: str  # "ours"; "theirs": a loss of ours; "both": two ways to say it; "neither"
@@ -42,14 +44,29 @@ class Rule:
     kind: str = "*"
     message: str = "*"  # its folder and name, such as "microsoft__FHIR-Converter/DFT-P03-01"
 
+    def patterns(self, one: Difference) -> list[str]:
+        """The patterns of ``place`` that name the difference; none where its kind or message is another."""
+        if not (_fits(one.kind, self.kind) and _fits(one.message, self.message)):
+            return []
+        return [pattern for pattern in self.place.split() if _pattern(pattern).match(one.place)]
+
+
+def _fits(name: str, patterns: str) -> bool:
+    return patterns == "*" or any(_pattern(pattern).match(name) for pattern in patterns.split())
+
+
+@cache
+def _pattern(pattern: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(pattern))  # fnmatch itself remembers 256 of them
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """What two converters say of one place of one message.
 
-    ``kind``: "theirs" or "ours", where only one of them says anything there (the place is then the highest that the other leaves
-    out: a whole resource, an element); "theirs-more" or "ours-more", where one says all that the other says, and more;
-    "value", where each says something that the other does not.
+    ``kind``: "theirs" or "ours", where only one of them says anything there (the place is then the highest that the
+    other leaves out: a whole resource, an element); "theirs-more" or "ours-more", where one says all that the other
+    says, and more; "value", where each says something that the other does not.
     """
 
     message: str
@@ -147,7 +164,8 @@ def differences() -> tuple[list[Difference], dict[str, str]]:
             outcomes[name] = f"{error.category.value} {error.where} {'^'.join(hl7v2.peek(raw).message_type[:2])}"
             continue
         outcomes[name] = "compared"
-        found += compare(name, facts_of([entry["resource"] for entry in expected.get("entry", ())]), facts_of(resources))
+        theirs = [entry["resource"] for entry in expected.get("entry", ())]
+        found += compare(name, facts_of(theirs), facts_of(resources))
     return found, outcomes
 
 
@@ -158,17 +176,7 @@ def rules() -> list[Rule]:
 
 def verdict(difference: Difference, known: list[Rule]) -> Rule | None:
     """The first rule that names the difference."""
-    return next((rule for rule in known if any(_match(difference, rule))), None)
-
-
-def _match(one: Difference, rule: Rule) -> Iterator[str]:
-    """The patterns of ``rule.place`` that name the difference."""
-    if _fits(one.kind, rule.kind) and _fits(one.message, rule.message):
-        yield from (pattern for pattern in rule.place.split() if fnmatch.fnmatchcase(one.place, pattern))
-
-
-def _fits(name: str, patterns: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns.split())
+    return next((rule for rule in known if rule.patterns(difference)), None)
 
 
 def by_rule(found: list[Difference], known: list[Rule]) -> dict[Rule | None, dict[tuple[str, str], list[Difference]]]:
@@ -179,9 +187,9 @@ def by_rule(found: list[Difference], known: list[Rule]) -> dict[Rule | None, dic
     return sorted_out
 
 
-def summary(found: list[Difference], known: list[Rule]) -> Counter[str]:
+def summary(judged: dict[Rule | None, dict[tuple[str, str], list[Difference]]]) -> Counter[str]:
     """How many places (of one kind, under one rule) have which verdict."""
-    return Counter(rule.right if rule else "undecided" for rule, places in by_rule(found, known).items() for _ in places)
+    return Counter(rule.right if rule else "undecided" for rule, places in judged.items() for _ in places)
 
 
 def report() -> str:
@@ -189,14 +197,14 @@ def report() -> str:
     found, outcomes = differences()
     known = rules()
     sorted_out = by_rule(found, known)
-    count = summary(found, known)
+    count = summary(sorted_out)
     refused = Counter(what for what in outcomes.values() if what != "compared")
     lines = [f"{len(outcomes) - refused.total()} messages compared; {count.total()} places differ "
              f"({len(found)} times): " + ", ".join(f"{right} {n}" for right, n in count.most_common()), "",
              "Refused: " + ", ".join(f"{what} ({n})" for what, n in refused.most_common()), ""]
     for rule in [*known, None]:
         if places := sorted_out.get(rule):
-            lines += [f"## {rule.kind} `{rule.place}`: right is {rule.right}. {rule.why}" if rule else "## undecided", ""]
+            lines += [f"## `{rule.place}`: right is {rule.right}. {rule.why}" if rule else "## undecided", ""]
             lines += [f"- {kind} `{place}` ({len(some)} messages): {some[0].theirs[:70]!r} | {some[0].ours[:70]!r}"
                       for (kind, place), some in sorted(places.items(), key=lambda item: item[0][::-1])]
             lines.append("")
