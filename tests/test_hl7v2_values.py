@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import adapter
 from gateway.errors import GatewayError
 from gateway.fhir import check
 from tests.support_source import convert, observation
@@ -334,3 +336,28 @@ def test_no_value_is_lost_or_refused(kind: str, value: str) -> None:
     if value.strip("~^&\\ ") and kind in ("ST", "TX", "NM", "QQ", ""):
         assert "dataAbsentReason" not in found
     check.require_valid(found)
+
+
+@pytest.mark.parametrize("line, told", [
+    ('number_comma = "point"', "decimal, thousands"), ('accession_field = "PV1-19"', "OBR-18"),
+    ('accession_field = "OBR"', "OBR-18"), ('tables."OBX-5" = {"阴性" = "negative"}', "SCT|260385009|Negative")])
+def test_a_habit_that_cannot_be_is_told_at_the_start(tmp_path: Path, line: str, told: str) -> None:
+    """A manifest that says something else than these habits know is refused, with what it may say."""
+    manifest = tmp_path / "manifest.toml"
+    head = '[institution]\nid = "h1"\nname = "H"\ncode_system = "urn:huren:h1:item"\n[hl7v2]\n'
+    manifest.write_text(f"{head}{line}\n", "utf-8")
+    with pytest.raises(GatewayError) as refusal:
+        adapter.read_manifest(manifest)
+    assert told in refusal.value.message
+
+
+def test_the_habits_of_values_reach_the_conversion(tmp_path: Path) -> None:
+    """What the manifest says is what ``Source.habits`` and ``Source.tables`` hold."""
+    (tmp_path / "manifest.toml").write_text(
+        '[institution]\nid = "h1"\nname = "H"\ncode_system = "urn:huren:h1:item"\n[hl7v2]\nst_titres = true\n'
+        'st_ranges = true\nnumber_comma = "decimal"\ncritical_limits = true\naccession_field = "OBR-20"\n'
+        '[hl7v2.tables."OBX-5"]\n"阴性" = "SCT|260385009|Negative"\n"未做" = ""\n', "utf-8")
+    source = adapter.load(tmp_path).source
+    assert source.habits == {"st_titres": True, "st_ranges": True, "number_comma": "decimal", "critical_limits": True,
+                             "accession_field": "OBR-20"}
+    assert source.tables["OBX-5"]["未做"] == ""
