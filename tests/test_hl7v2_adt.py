@@ -349,6 +349,25 @@ def test_a_group_of_segments_replaces_the_group_before(world: World) -> None:
     assert kinds()[0] == ["inactive磺胺", "inactive青霉素"]
 
 
+def test_the_diagnoses_of_a_discharge_stand_beside_those_of_the_admission(world: World) -> None:
+    """A03 and A13 retire none; an A08 does."""
+    world.accepted(adt("A01", pid("A"), pv1(), "DG1|1||^腹痛||20240501|A", at="20240501080000"),
+                   adt("A03", pid("A"), pv1(), "DG1|1||^阑尾炎||20240501|F", at="20240502080000"))
+    assert [d["use"]["text"] for d in world.visit()["diagnosis"]] == ["F", "A"]
+    conditions = world.found("Condition", patient=world.patient_id("A"), **{"clinical-status": "active"})
+    assert len(conditions) == 2
+    world.accepted(adt("A08", pid("A"), pv1(), "DG1|1||^阑尾炎||20240501|F", at="20240503080000"))
+    assert [d["use"]["text"] for d in world.visit()["diagnosis"]] == ["F"]
+    assert len(world.found("Condition", patient=world.patient_id("A"), **{"clinical-status": "active"})) == 1
+
+
+def test_a_late_observation_refuses_no_event(world: World) -> None:
+    """The older height is passed over; what else the late event tells is stored."""
+    world.accepted(adt("A08", pid("A"), pv1(), "OBX|1|NM|HT^身高||172|cm|||||F", at="20240502080000"),
+                   adt("A01", pid("A"), pv1(f7="D1^赵"), "OBX|1|NM|HT^身高||171|cm|||||F", at="20240501080000"))
+    assert world.values("A") == ["172"] and world.visit()["participant"]
+
+
 def test_iam_says_what_becomes_of_an_allergy(world: World) -> None:
     """A60: added, then deleted as an error (IAM-6 D), by its own number."""
     world.accepted(adt("A60", pid("A"), "IAM|1|DA|PCN^青霉素|SV|皮疹|A|AL7||||20100101||20240501||||C"))

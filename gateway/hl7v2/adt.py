@@ -6,7 +6,7 @@ whatever order. What ADT says of a Patient and an Encounter is authoritative: se
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import adt_tables, merge, registration, timestamps
@@ -236,8 +236,12 @@ def _add_visit(person: _Person, event: Event, builder: Builder) -> None:
     if pv1 is not None and not insurances and pv1.raw_field(20):
         add_financial_class(pv1, patient, person.key, as_of, builder)
     subject = Subject(patient, person.key, encounter, group.all("NTE"))
+    before = len(builder.conversion.changes)
     for result in group.results:
         add_observation(result, None, subject, builder)
+    for at, change in enumerate(builder.conversion.changes[before:], before):
+        if change.on_older == "refuse":  # a late event tells of the visit all the same
+            builder.conversion.changes[at] = replace(change, on_older="skip")
 
 
 def _none(segments: list[Segment]) -> bool:
@@ -264,7 +268,7 @@ def _add_encounter(person: _Person, patient: Reference, event: Event, builder: B
         told.append(condition)
         if named:
             diagnoses.append(named)
-    if event.code in adt_tables.SNAPSHOT and any(told):
+    if event.code in adt_tables.SNAPSHOT - adt_tables.DISCHARGE and any(told):
         add_snapshot(group.all("DG1"), whole, patient["reference"], told, event.as_of, builder)
     if pv1 is None or encounter is None:
         return None

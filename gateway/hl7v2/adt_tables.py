@@ -19,6 +19,8 @@ OVER_DISCHARGE: Final = frozenset(("A11", "A13", "A23", "A27", "A38"))
 PERSON: Final = frozenset(("A28", "A29", "A31"))
 #: Events whose repeating segments (NK1, AL1, DG1) replace what was sent before (v2.5.1 2.10.4.1).
 SNAPSHOT: Final = frozenset(("A01", "A03", "A04", "A05", "A06", "A07", "A08", "A13", "A28", "A31"))
+#: At a discharge DG1 tells what was found: what the admission assumed stays beside it.
+DISCHARGE: Final = frozenset(("A03", "A13"))
 #: Merges of two patients: PID-3 is the survivor, MRG-1 the other. A18, A30, A34, A36 and A39 are those of 2.1 to 2.3.
 MERGE: Final = frozenset(("A18", "A30", "A34", "A36", "A39", "A40"))
 #: A patient's number changes, from MRG-1 to PID-3.

@@ -159,6 +159,12 @@ def _onto(pv1: Segment, event: Event, told: Told) -> Callable[[Resource, Resourc
             made["participant"] = participants
         if extension := _extensions(base, top):
             made["extension"] = extension
+        if late or event.code in adt_tables.DISCHARGE:
+            named = [one["condition"] for one in top.get("diagnosis", ())]
+            made["diagnosis"] = [*top.get("diagnosis", ()), *(one for one in base.get("diagnosis", ())
+                                                              if one["condition"] not in named)]
+            if not made["diagnosis"]:
+                del made["diagnosis"]
         held = stored.get("location", [])
         places = _places_late(held, told, event) if late else _places(held, told, event, made)
         made["status"] = stored["status"] if late else _next_status(stored, sent, event.code)
