@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.fhir.check import check
 from gateway.source import Conversion
@@ -101,6 +103,24 @@ def test_a_parent_of_an_earlier_message_is_pointed_to_without_a_look_up() -> Non
     assert later.remarks == []
 
 
+_WORDS = st.text("aB12 .-中大", min_size=1, max_size=6).filter(str.strip)
+
+
+@settings(max_examples=200, deadline=None)
+@given(service=_WORDS, filler=_WORDS, authority=_WORDS | st.just(""), code=_WORDS, sub_id=_WORDS | st.just(""),
+       reflex=st.booleans())
+def test_the_computed_id_is_always_the_parents_own(service: str, filler: str, authority: str, code: str, sub_id: str,
+                                                   reflex: bool) -> None:
+    """Whatever the numbers and codes are: what a child points to is what the parent's message stored."""
+    obr = segment("OBR", {3: f"{filler}^{authority}", 4: f"{service}^x^L", 7: "20240102", 25: "F"})
+    child = segment("OBR", {3: "F9", 4: "SUSC", 7: "20240102", 11: "G" if reflex else "", 25: "F",
+                            26: f"{code}&x&L^{sub_id}", 29: f"^{filler}&{authority}", 50: f"{service}^x^L"})
+    [parent] = resources(convert(obr, f"OBX|1|ST|{code}^x^L|{sub_id}|值||||||F"), "Observation")
+    [made] = resources(convert(child, "OBX|1|ST|A^a||1||||||F"), "Observation")
+    pointed = made["extension"][0]["extension"][0]["valueReference"] if reflex else made["derivedFrom"][0]
+    assert pointed == {"reference": f"Observation/{parent['id']}"}
+
+
 def test_an_earlier_parent_that_is_not_fully_named_is_remarked() -> None:
     """Without OBR-50 the order is known by its placer's number, the result is not; nothing is guessed."""
     conversion = convert(_susceptibilities(F26="600-7^1", F29="PL1&HIS^F1&LIS"), AMP)
@@ -179,6 +199,17 @@ def test_the_manifest_may_name_the_organisms_codes() -> None:
     assert _names(conversion, made["XJ 大肠埃希菌"]["hasMember"]) == ["AMP"]
     assert _names(conversion, made["XJ 肺炎克雷伯菌"]["hasMember"]) == ["AMK"]
     assert "hasMember" not in made["TM 革兰阴性杆菌"]
+
+
+@pytest.mark.parametrize("obr", [OBR.replace("|HM|F", "||F"), OBR])
+def test_organisms_are_never_lines_of_one_text(obr: str) -> None:
+    """TX with OBX-4 1, 2 would be lines of a text, and so would the same OBX-3 twice: isolates are results each."""
+    conversion = convert(obr, "OBX|1|TX|600-7^^LN|1|E. coli||||||F", "OBX|2|TX|600-7^^LN|2|Klebsiella||||||F",
+                         "OBX|3|TX|XJ|1|Proteus||||||F", "OBX|4|TX|XJ||Serratia||||||F", "OBX|5|TX|XJ||Candida||||||F",
+                         habits={"organism_codes": ["XJ"]})
+    assert [one["valueString"] for one in resources(conversion, "Observation")] == [
+        "E. coli", "Klebsiella", "Proteus", "Serratia", "Candida"]
+    assert len(resources(conversion, "Observation")[1]["extension"]) == 1  # OBX-4 is kept
 
 
 @pytest.mark.parametrize("lines", [

@@ -14,7 +14,6 @@ from typing import Any
 
 from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder
-from gateway.hl7v2.datatypes import code_text
 from gateway.hl7v2.message import Segment
 from gateway.source import Resource
 from gateway.terminology import LOINC
@@ -72,7 +71,7 @@ def _isolates(results: list[Made], sub_ids: list[str], obr: Segment, builder: Bu
     heads: dict[str, Resource] = {}
     alone = _alone(results, sub_ids, obr, builder)
     for (obx, made), sub_id in zip(results, sub_ids, strict=True):
-        if is_organism(obx, made, builder) or alone.get(sub_id) is made:
+        if names_organism(obx, builder) or alone.get(sub_id) is made:
             heads[sub_id] = made
         elif (head := heads.get(sub_id)) is not None:
             derived = is_susceptibility(made)
@@ -92,12 +91,13 @@ def _alone(results: list[Made], sub_ids: list[str], obr: Segment, builder: Build
     return {sub_id: found[0] for sub_id, found in words.items() if len(found) == 1}
 
 
-def is_organism(obx: Segment, made: Resource, builder: Builder) -> bool:
-    """Whether a result names what a culture found: by LOINC, or by the manifest's ``organism_codes``."""
-    if code_text(obx.get(3)) in builder.source.habits.get("organism_codes", ()):
-        return True
-    return any(coding.get("code") in _ORGANISM and coding.get("system") == LOINC
-               for coding in made["code"].get("coding", ()))
+def names_organism(obx: Segment, builder: Builder) -> bool:
+    """Whether a result is what a culture found: by LOINC, or by the manifest's ``organism_codes``."""
+    if not obx.raw_field(3):
+        return False
+    known = builder.known(obx, 3)
+    return known.code in builder.source.habits.get("organism_codes", ()) or any(
+        coding["code"] in _ORGANISM and coding["system"] == LOINC for coding in known.concept.get("coding", ()))
 
 
 def is_susceptibility(made: Resource) -> bool:

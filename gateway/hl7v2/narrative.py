@@ -11,6 +11,7 @@ from decimal import Decimal
 from html import escape
 
 from gateway.hl7v2.builder import DICOM_STUDIES, Builder, Reference
+from gateway.hl7v2.isolates import names_organism
 from gateway.hl7v2.request import Result
 from gateway.hl7v2.sections import IMPRESSION
 from gateway.hl7v2.values import MOST_TEXT
@@ -30,7 +31,8 @@ def joined(results: list[Result], category: str, builder: Builder) -> list[Resul
 
     Without OBX-4 the same OBX-3 twice in a row can only be the next line (v2.5.1 7.4.2.4). OBX-4 that counts 1, 2, 3
     is line numbers, but not in a laboratory's report, where it tells isolates and the like apart. ST is text in
-    reports of images and under a heading that is known; elsewhere two ST are two results.
+    reports of images and under a heading that is known; elsewhere two ST are two results. Two organisms of a culture
+    are two.
     """
     texts = _LINES if category == "laboratory" else _TEXTS
     if not any(result.obx.raw_field(2) in texts for result in results):
@@ -38,7 +40,8 @@ def joined(results: list[Result], category: str, builder: Builder) -> list[Resul
     made: list[Result] = []
     for result in results:
         kind = result.obx.raw_field(2)
-        if kind not in texts or kind == "ST" and category != "imaging" and not builder.known(result.obx, 3).part:
+        if kind not in texts or kind == "ST" and category != "imaging" and not builder.known(result.obx, 3).part \
+                or names_organism(result.obx, builder):
             made.append(result)
             continue
         last = made[-1] if made else None
