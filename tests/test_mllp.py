@@ -272,6 +272,19 @@ def test_a_frame_time_does_not_shorten_the_idle_time_after_it() -> None:
         assert hospital.msa() == ("AA", "L3")
 
 
+def test_a_frame_time_is_that_of_one_block() -> None:
+    """A sender that never pauses, whose packets always end in the middle of a block, may go on for longer."""
+    with listening(Recorder(), mllp_frame_seconds=1) as listener, joined(listener) as hospital:
+        stream = b"".join(block(message(f"L{n}")) for n in range(25))
+        length, began = len(block(message("L0"))), time.monotonic()
+        hospital.write(stream[:10])
+        for n in range(10):
+            hospital.write(stream[10 + n * length:10 + (n + 1) * length])
+            assert hospital.msa() == ("AA", f"L{n}")
+            time.sleep(0.2)
+        assert time.monotonic() - began > 1.5
+
+
 @pytest.mark.parametrize("limit", ["mllp_connections", "mllp_connections_per_address"])
 def test_more_connections_than_allowed_are_closed_at_once(limit: str) -> None:
     """The ones that are in go on; a place that becomes free is given away again."""

@@ -218,6 +218,24 @@ def test_a_manifest_with_another_value_stops_the_start(tmp_path: Path, more: str
         adapter.load_all([hospital(tmp_path / "h", more=more)])
 
 
+@pytest.mark.parametrize(("more", "durable"), [("||AL|AL", True), ("||SU|ER", True), ("", False), ("||NE|AL", False),
+                                               ("||AL|NE", False), ("||ER|AL", False)])
+def test_ca_is_said_of_what_outlives_a_power_failure(store: Store, settings: Settings, tmp_path: Path, more: str,
+                                                     durable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before CA the raw bytes are synced; whoever is told nothing before the outcome does not pay for it."""
+    synced: list[bool] = []
+    write = store._database.write
+
+    def watched(work: Callable[..., object], exclusive: bool = False, durable: bool = True) -> object:
+        synced.append(durable)
+        return write(work, exclusive, durable)
+
+    pipeline = Pipeline(settings, store, adapter.load_all([hospital(tmp_path / "h")]))
+    monkeypatch.setattr(store._database, "write", watched)
+    assert pipeline.accept(oru("M1", more=more), "127.0.0.1").asked.commits_first == durable
+    assert synced == [durable]
+
+
 def test_a_refusal_at_the_door_is_told_by_its_kind(store: Store, settings: Settings, tmp_path: Path) -> None:
     """With the real pipeline: CR for a type that is not taken, before it is read; CE for an unknown sender."""
     with port(store, settings, hospital(tmp_path / "h")) as listener, joined(listener) as peer:

@@ -110,18 +110,20 @@ class Conversation:
 
     def _blocks(self) -> Iterator[bytes]:
         """Whole blocks, as they come; ends when the sender closes."""
-        frames, wire, deadline = self._frames, self._wire, 0.0
+        frames, wire, deadline, is_limited = self._frames, self._wire, 0.0, False
         while True:
             while (content := frames.next()) is not None:
+                deadline = 0.0  # the next one has a time of its own
                 self._hold()
                 yield content
             if frames.open:  # a block that has begun must end in its time, however slowly its bytes trickle in
                 now = time.monotonic()
                 deadline = deadline or now + self._house.frame_seconds
                 wire.wait(deadline - now)
-            elif deadline:
-                deadline = 0.0
+                is_limited = True
+            elif is_limited:
                 wire.wait(self._house.idle_seconds)
+                is_limited = False
             try:
                 data = wire.receive()
             except TimeoutError:
