@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway import hl7v2
 from gateway.adapter import Adapter, Message, Resource, load
-from gateway.errors import GatewayError
+from gateway.errors import Category, GatewayError
 from gateway.hl7v2.accounting import KINDS, Account, Fate, account, leaves_of
 from gateway.hl7v2.differing import differing, folded, grouped
 from gateway.hl7v2.tracing import Reads, rebuilt, traced
@@ -195,6 +195,16 @@ def test_a_missing_value_is_named() -> None:
     """A place where nothing was sent has no value to mark: it is told by itself."""
     made = accounted(ORU.replace("|GLU^Glucose^L|||2024", "||||2024"))
     assert made.missing == "OBR-4" and set(made.counts()) == {"kept"}
+
+
+def test_a_value_on_which_the_conversion_fails_is_named() -> None:
+    """A hook that fails on a value makes a fault; the account names the value, and does not fail itself."""
+    def before(message: Message) -> None:
+        int(message.all("ZQC")[0].get(2) or "0")
+
+    made = accounted(ORU, Adapter(GENERIC.name, GENERIC.folder, GENERIC.source, per_facility=True, before=before))
+    assert made.refusal is not None and made.refusal.category is Category.FAULT
+    assert [fate.leaf.place for fate in made.fates if fate.kind == "refused"] == ["ZQC-2"]
 
 
 # ---------------------------------------------------------------- every value, one fate

@@ -27,6 +27,7 @@ MOST_LEAVES = 2000
 _NULL = '""'  # deletes what is stored (v2.5.1 2.5.3)
 #: What may become of a value.
 KINDS = ("used", "read", "kept", "reported", "hook", "refused")
+_REFUSED = "the message is refused: it stays as it came, and nothing of it is stored elsewhere"
 _PLACE = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?(?:-(\d+))?(?:[.(\[].*)?\Z")
 _NUMBERED = re.compile(r"number (\d+)\)")
 _TIME = re.compile(r"\d{4}(\d{2}){2,5}")
@@ -99,6 +100,11 @@ def account(message: Message, convert: Convert, before: Before | None = None, af
     except GatewayError as refusal:
         made.refusal = refusal
         made.fates, made.missing = _blamed(leaves, refusal, runner)
+        return made
+    except Exception as fault:  # ours, or of the hospital's hook: which value brings it about is worth knowing
+        made.refusal = GatewayError(Category.FAULT, f"an error of the gateway or of the hospital's hook: "
+                                    f"{type(fault).__name__}")
+        made.fates = _faulty(leaves, made.refusal, runner)
         return made
     made.references = {name: f"{change.resource['resourceType']}/{change.resource['id']}"
                        for name, change in zip(labels(made.conversion.changes), made.conversion.changes, strict=True)}
@@ -300,11 +306,17 @@ def _blamed(leaves: list[Leaf], refusal: GatewayError, runner: _Runner) -> tuple
         there = [leaf for leaf in leaves if leaf.segment == place[1] and leaf.field == int(place[3])
                  and (not numbered or leaf.sequence == int(numbered))]
         at_fault = [leaf for leaf in there if _differs(runner.refusal_without(leaf), refusal)] or there
-    kept = "the message is refused: it stays as it came, and nothing of it is stored elsewhere"
     faults = set(at_fault)
-    fates = [Fate(leaf, "refused", reason=refusal.message) if leaf in faults else Fate(leaf, "kept", reason=kept)
+    fates = [Fate(leaf, "refused", reason=refusal.message) if leaf in faults else Fate(leaf, "kept", reason=_REFUSED)
              for leaf in leaves]
     return fates, "" if at_fault else refusal.where or ""
+
+
+def _faulty(leaves: list[Leaf], fault: GatewayError, runner: _Runner) -> list[Fate]:
+    """The fates of a message on which the conversion fails: the values without which it does not."""
+    return [Fate(leaf, "refused", reason=fault.message)
+            if (leaf.at, leaf.field) in runner.reads.seen and runner.refusal_without(leaf) is None
+            else Fate(leaf, "kept", reason=_REFUSED) for leaf in leaves]
 
 
 def _differs(other: GatewayError | None, refusal: GatewayError) -> bool:
