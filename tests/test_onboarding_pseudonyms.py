@@ -135,10 +135,13 @@ def test_only_people_change(folder: object, path: object) -> None:
     assert made is not None
     new = hl7v2.parse(made, source.charset)
     assert [(s.name, s.size) for s in new.segments] == [(s.name, s.size) for s in old.segments]
+    names = {part.get(c) for pid in old.all("PID") for part in pid.repetitions(5) for c in (1, 2)} - {""}
     for name, fields in (("OBX", (2, 3, 5, 6, 7, 8, 11)), ("OBR", (4, 7, 25)), ("MSH", (3, 4, 9, 12, 18))):
         for one, other in zip(old.all(name), new.all(name), strict=True):
-            assert [one.raw_field(f) for f in fields if one.get(2) != "ED"] == \
-                [other.raw_field(f) for f in fields if one.get(2) != "ED"]
+            for field in fields:
+                sent = one.raw_field(field)
+                if one.get(2) != "ED" and not any(n.casefold() in sent.casefold() for n in names):
+                    assert sent == other.raw_field(field), (name, field)
     for one, other in zip(old.all("PID"), new.all("PID"), strict=True):
         assert one.get(3) == other.get(3) == "" or one.get(3) != other.get(3)
         assert one.raw_field(5) == other.raw_field(5) == "" or one.raw_field(5) != other.raw_field(5)
