@@ -240,3 +240,36 @@ def test_a_report_with_some_wrong_results_is_not_wrong(hospital: Hospital) -> No
     """Only when every result was the wrong patient's is the report."""
     assert accepted(hospital.send("C", "1100", "WBC  W", "HGB 130 F"))
     assert hospital.report()["status"] == "corrected"
+
+
+def test_an_isolates_susceptibilities_are_found_by_search(hospital: Hospital) -> None:
+    """They come days later: derived-from asks from the isolate, based-on from the order of the culture."""
+    msh = "MSH|^~\\&|LIS|H1|GW|R|{at}||ORU^R01|{number}|P|2.5.1||||||UNICODE UTF-8"
+    culture = segment("OBR", {2: "PL1", 3: "F1", 4: "BC^血培养^L", 7: "20240102", 22: "20240103080000", 24: "MB",
+                              25: "P"})
+    panel = segment("OBR", {3: "F2", 4: "AST^药敏^L", 7: "20240102", 22: "20240105080000", 24: "MB", 25: "F",
+                            26: "ORG&鉴定&L^1", 29: "PL1^F1", 50: "BC^血培养^L"})
+    for lines in ((msh.format(at="20240103080000", number="C1"), PID, culture,
+                   "OBX|1|ST|ORG^鉴定^L|1|大肠埃希菌||||||P"),
+                  (msh.format(at="20240105080000", number="C2"), PID, panel,
+                   "OBX|1|NM|AMP^氨苄西林^L||32|ug/mL||R|||F")):
+        assert accepted(hospital.pipeline.receive_hl7("\r".join(lines).encode(), "127.0.0.1:4000"))
+    [isolate] = hospital.now("Observation", "code=ORG")
+    [found] = hospital.now("Observation", f"derived-from=Observation/{isolate['id']}")
+    assert found["code"]["text"] == "氨苄西林"
+    [order] = hospital.now("ServiceRequest", "identifier=PL1")
+    reports = hospital.now("DiagnosticReport", f"based-on=ServiceRequest/{order['id']}")
+    assert {one["code"]["text"] for one in reports} == {"血培养", "药敏"}
+
+
+def test_results_and_observations_of_a_specimen_are_found_by_it(hospital: Hospital) -> None:
+    """specimen finds both; focus only what is said of the tube itself, which is no result of the report."""
+    lines = ("MSH|^~\\&|LIS|H1|GW|R|20240102100000||OUL^R22|S1|P|2.5.1||||||UNICODE UTF-8", PID, "SPM|1|S1^S1F||SER",
+             "OBX|1|NM|VOL^体积^L||2.5|mL|||||F", "OBR|1|PL1|F1|CBC^血常规^L|||20240102|||||||||||||||||HM|F",
+             "OBX|1|NM|WBC^白细胞^L||5.1|g/L|||||F")
+    assert accepted(hospital.pipeline.receive_hl7("\r".join(lines).encode(), "127.0.0.1:4000"))
+    [specimen] = hospital.now("Specimen", "identifier=S1F")
+    of_specimen = hospital.now("Observation", f"specimen=Specimen/{specimen['id']}")
+    about = hospital.now("Observation", f"focus=Specimen/{specimen['id']}")
+    assert {one["code"]["text"] for one in of_specimen} == {"体积", "白细胞"}
+    assert [one["code"]["text"] for one in about] == ["体积"] and hospital.results() == ["WBC"]
