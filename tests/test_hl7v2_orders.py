@@ -283,6 +283,22 @@ def test_containers_of_an_order() -> None:
     assert alone["accessionIdentifier"]["value"] == "A1" and alone["container"][0]["identifier"][0]["value"] == "T7"
 
 
+def test_orders_by_specimen() -> None:
+    """OML^O33: an SPM before its orders holds for all of them up to the next; its OBX and NTE answer no order."""
+    conversion = convert(
+        "SPM|1|S1||SER", "OBX|1|ST|FAST^Fasting||yes", "NTE|1||cold", "SAC|||T1", "ORC|NW|PL1", "OBR|1|PL1||A^A",
+        "OBX|1|ST|DRUG^Drug||none", "ORC|NW|PL2", "OBR|2|PL2||B^B", "SPM|2|S2||UR", "ORC|NW|PL3", "OBR|3|PL3||C^C",
+        kind="OML^O33^OML_O33")
+    of = {made["identifier"][0]["value"]: made for made in resources(conversion, "ServiceRequest")}
+    tubes = {made["id"]: made for made in resources(conversion, "Specimen")}
+    assert [[tubes[one["reference"].partition("/")[2]]["identifier"][0]["value"] for one in of[number]["specimen"]]
+            for number in ("PL1", "PL2", "PL3")] == [["S1"], ["S1"], ["S2"]]
+    assert [one["display"] for one in of["PL1"]["supportingInfo"]] == ["Drug: none"]
+    assert "note" not in of["PL1"] and len(tubes) == 2
+    first = next(made for made in tubes.values() if made["identifier"][0]["value"] == "S1")
+    assert first["note"][0]["text"] == "cold" and first["container"][0]["identifier"][0]["value"] == "T1"
+
+
 def test_insurance_and_its_scheme() -> None:
     """IN1 is a Coverage of the patient; the manifest may name the region's scheme for the hospital's plan type."""
     in1 = segment("IN1", {1: "1", 2: "B01^城乡^L", 3: "YB1", 4: "医保局", 12: "20240101", 13: "20241231",
@@ -465,9 +481,9 @@ def test_an_order_that_hl7apy_builds_is_read(version: str) -> None:
 
 #: What becomes of the public order and charge messages, and why a refusal is right.
 EXPECTED = {
-    "ok ORM": 13, "ok OML": 8, "ok DFT": 11,
+    "ok ORM": 13, "ok OML": 16, "ok DFT": 11,
     "unsupported RXO": 6, "unsupported ODS": 1, "unsupported RQ1": 1,  # medicines, diets, supplies
-    "unsupported MSH-9": 10,  # OML^O33 and DFT^P11
+    "unsupported MSH-9": 2,  # DFT^P11
     "invalid OBR": 3, "invalid PID": 3,  # fragments of a converter's tests
     "invalid ORC-2": 3,  # orders that nothing numbers
 }

@@ -444,6 +444,16 @@ def test_orders_build_on_what_hl7apy_reads(covered: Site) -> None:
         assert "互认" in text
 
 
+def test_orders_by_specimen_are_answered_by_an_acknowledgement(covered: Site) -> None:
+    """OML^O33 is taken; its response would have to repeat the specimens, so an ACK tells it by ERR."""
+    hospital = covered.pipeline.adapters.for_hl7("DEMO2", "")
+    hospital.__dict__["reminder"] = "response"
+    answer = covered.send(xihu(segment("SPM", {1: "1", 2: "S1", 4: "SER"}), *order("X-O33", "LFT^肝功能"),
+                               kind="OML^O33^OML_O33"))
+    assert code(answer) == "AA" and answer.header.message_type[:2] == ("ACK", "O33")
+    assert errors(answer)
+
+
 def test_an_unknown_hospital_is_refused(site: Site) -> None:
     """No manifest names it: AR, and nothing is opened for recognition."""
     refused = site.send(xihu(*order("X1", "LFT")).replace(b"DEMO2", b"DEMO9"))

@@ -22,8 +22,8 @@ _CONVERTERS: dict[tuple[str, str], Callable[[Message, Source], Conversion]] = {
     **{("ORU", event): convert_oru for event in ("R01", "R30", "R31", "R32", "R40", "W01")},
     **{("ADT", event): convert_adt for event in sorted(adt_tables.EVENTS)},
     **{("OUL", event): convert_oru for event in ("R21", "R22", "R23", "R24")},
-    ("ORM", "O01"): convert_orders, ("OML", "O21"): convert_orders, ("OMI", "O23"): convert_orders,
-    ("OMG", "O19"): convert_orders, ("DFT", "P03"): convert_charges,
+    ("ORM", "O01"): convert_orders, ("OMI", "O23"): convert_orders, ("OMG", "O19"): convert_orders,
+    **{("OML", event): convert_orders for event in ("O21", "O33", "O35")}, ("DFT", "P03"): convert_charges,
     **{("MDM", f"T{number:02}"): convert_documents for number in range(1, 12)},
     **{("SIU", event): convert_appointments for event in EVENTS},
 }

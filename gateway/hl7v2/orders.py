@@ -1,4 +1,4 @@
-"""Order messages as FHIR R4 resources: ORM^O01, OML^O21, OMI^O23, OMG^O19 (HL7 v2.5.1 4.4).
+"""Order messages as FHIR R4 resources: ORM^O01, OML^O21, O33 and O35, OMI^O23, OMG^O19 (HL7 v2.5.1 4.4).
 
 Each ORC with its OBR is a ServiceRequest under the placer's number. Senders put ORC before OBR, behind it, once for
 several OBR, or leave it out: all of it is read. ``Conversion.orders`` says beside the resources what the match with
@@ -228,11 +228,15 @@ class _Reading:
         self.trailing = trailing
         self.placed: Placed | None = None
         self.result: Result | None = None
-        self.specimens: list[SpecimenGroup] = []  # SPM before the first OBR
+        self.specimens: list[SpecimenGroup] = []  # of the order to come
+        self.leads = False  # OML^O33: SPM comes first, and holds for all orders up to the next
+        self.between = False  # SPM was read, its order comes
 
     def take(self, segment: Segment) -> None:
         """Put one segment where it belongs; kinds that README.md does not name are left out."""
         name, placed = segment.name, self.placed
+        if self.between and self._of_specimen(segment):
+            return
         if name == "ORC":
             self._order_control(segment)
         elif name == "OBR":
@@ -247,15 +251,31 @@ class _Reading:
         elif name == "DG1":
             (placed.diagnoses if placed else self.group.diagnoses).append(segment)
         elif name == "SPM":
-            self._specimens().append(SpecimenGroup(segment))
+            self._specimen(segment)
         elif name == "SAC":
             self._container(segment)
         elif placed is not None:
             self._detail(segment, placed)
 
+    def _specimen(self, spm: Segment) -> None:
+        if self.placed is None:
+            self.leads = True
+        if self.leads and not self.between:
+            self.specimens = []
+        self.between = self.leads
+        self._specimens().append(SpecimenGroup(spm))
+
+    def _of_specimen(self, segment: Segment) -> bool:
+        """Whether a segment between a leading SPM and its order is about the specimen; its OBX answers no order."""
+        if segment.name == "NTE":
+            self.specimens[-1].notes.append(segment)
+        return segment.name in ("NTE", "OBX")
+
     def _specimens(self) -> list[SpecimenGroup]:
-        """The order's specimens; before its OBR those of the order to come."""
-        return self.placed.specimens if self.placed and self.placed.obr is not None else self.specimens
+        """The order's specimens; before its OBR, and where SPM leads, those of the order to come."""
+        if self.leads or self.placed is None or self.placed.obr is None:
+            return self.specimens
+        return self.placed.specimens
 
     def _container(self, sac: Segment) -> None:
         """A container of the SPM before it; without one it is all that tells of the specimen."""
@@ -278,7 +298,7 @@ class _Reading:
 
     def _order_control(self, orc: Segment) -> None:
         placed = self.placed
-        self.result = None
+        self.result, self.between = None, False
         if placed is not None and placed.obr is not None and placed.orc is None and (
                 self.trailing or _same_number(placed.obr, orc)):
             placed.orc = orc
@@ -293,7 +313,9 @@ class _Reading:
             placed = self._begin(Placed(shared, own_orc=shared is None))
         placed.obr = obr
         placed.specimens += self.specimens
-        self.specimens = []
+        self.between = False
+        if not self.leads:
+            self.specimens = []
 
     def _begin(self, placed: Placed) -> Placed:
         self.placed = placed

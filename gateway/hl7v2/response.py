@@ -1,7 +1,7 @@
 """The answer to an order message: an ACK with what is to be said of its orders, or the response message with them.
 
-ORM^O01 is answered by ORR^O02, OML^O21 by ORL^O22, OMI^O23 by ORI^O24, OMG^O19 by ORG^O20 (HL7 v2.5.1 4.4). The
-patient's name never goes back.
+ORM^O01 is answered by ORR^O02, OML^O21 by ORL^O22, OMI^O23 by ORI^O24, OMG^O19 by ORG^O20 (HL7 v2.5.1 4.4); OML^O33
+and O35, whose responses would repeat the specimens, by an ACK. The patient's name never goes back.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gateway.hl7v2.message import Message, Segment
 from gateway.hl7v2.separators import Separators, escape
 
 _RESPONSES: Final = {"ORM": ("ORR", "O02"), "OML": ("ORL", "O22"), "OMI": ("ORI", "O24"), "OMG": ("ORG", "O20")}
+_BY_SPECIMEN: Final = frozenset(("O33", "O35"))
 #: ORC-1 of a request → of the answer that says it is accepted (table 0119).
 _ACCEPTED: Final = {"CA": "CR", "DC": "DR", "HD": "HR", "RL": "OR", "XO": "XR", "RP": "RQ"}
 
@@ -80,7 +81,8 @@ def reply_bytes(header: Header, code: str, reply: Reply, *, error: AckError | No
                 expected: int | None = None, now: datetime, control_id: str) -> bytes:
     """The answer to an accepted order message, in the sender's delimiters, version and character set."""
     header = Header(header.separators, header.fields, reply.codec)
-    kind = _RESPONSES.get(header.message_type[0])
+    code_sent, event, structure = header.message_type
+    kind = None if (event or structure.partition("_")[2]) in _BY_SPECIMEN else _RESPONSES.get(code_sent)
     if not reply.is_response or kind is None:
         return ack(header, code, error=error, notices=reply.notices, expected=expected, now=now,
                    control_id=control_id)
