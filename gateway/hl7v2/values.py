@@ -185,8 +185,8 @@ def _structured(part: Part, obx: Segment, units: dict[str, str], source: Source)
     pieces = [piece for at in (1, 2, 3, 4) if (piece := part.get(at))]
     if low is None and high is None and len(pieces) == 1:
         return _number(pieces[0], units, source)
-    if comparator not in _SN_SIGNS and comparator != "<>":
-        return None  # 10^3: no SN at all
+    if not pieces or comparator not in _SN_SIGNS and comparator != "<>":
+        return None  # line ends alone; 10^3: no SN at all
     as_text = Value("valueString", " ".join([*pieces, units["unit"]] if units else pieces))
     if low is None or comparator == "<>" or separator == "+":
         return as_text
