@@ -9,6 +9,7 @@ import ast
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def _examples_convert_as_written(adapter: Adapter) -> Iterator[tuple[str, str]]:
     for example in examples(adapter.folder):
         name = example.path.name
         try:
-            got = golden_text(convert_example(adapter, example.path))
+            got = expected_text(adapter, example.path)
             if not example.accepted:
                 yield name, "was accepted, but has a .refused file"
             elif not example.expected.exists():
@@ -147,7 +148,7 @@ def _own_manifest_selects_it(adapter: Adapter) -> Iterator[tuple[str, str]]:
 def _same_input_same_output(adapter: Adapter) -> Iterator[tuple[str, str]]:
     """Converting twice gives the same text."""
     for path, conversion in _conversions(adapter):
-        if golden_text(conversion) != golden_text(convert_example(adapter, path)):
+        if _text(conversion) != _text(convert_example(adapter, path)):
             yield path.name, "gave two different results; a hook or conversion uses a clock, a random or a global"
 
 
@@ -238,12 +239,66 @@ def check_together(parents: Iterable[Path]) -> list[Finding]:
 
 # -------------------------------------------------------------------------------------------------- files
 
-def golden_text(conversion: Conversion) -> str:
-    """The resources as the expected file holds them: a JSON array, two blanks of indent, decimals as they are."""
-    compact = fhir_json.dumps(_resources(conversion))
+def expected_text(adapter: Adapter, path: Path) -> str:
+    """What the expected file of an example holds: a JSON array of its resources, two blanks of indent, decimals as they
+    are; behind them what else the message does.
+
+    ``{"amended": …}`` is a resource that the message changes and does not carry, as the examples before it (in order of
+    name) left it; ``{"order": …}`` and ``{"charge": …}`` are its order lines and charges, ``{"document": …}`` names
+    bytes that go to the object store, ``{"remark": …}`` what the sender is told.
+    """
+    conversion = convert_example(adapter, path)
+    amending = conversion.amendments or conversion.snapshots
+    return _text(conversion, _amended(conversion, _stored_before(adapter, path)) if amending else ())
+
+
+def _text(conversion: Conversion, amended: Iterable[Resource] = ()) -> str:
+    beside: list[dict[str, Any]] = [{"amended": one} for one in amended]
+    beside += [{"order": o.number, "control": o.control, "status": o.status, "fresh": o.fresh, "where": o.place,
+                "request": f"ServiceRequest/{o.request}"} for o in conversion.orders]
+    beside += [{"charge": c.number or c.filler, "credit": c.credit, "where": c.place} for c in conversion.charges]
+    beside += [{"document": f"Binary/{d.id}", "contentType": d.content_type, "size": len(d.data)}
+               for d in conversion.documents]
+    beside += [{"remark": r.sentence, "where": r.where} for r in conversion.remarks]
+    compact = fhir_json.dumps([*_resources(conversion), *beside])
     # The standard library indents but rewrites 1.50 as 1.5: decimals pass through it as marked texts.
     marked = json.dumps(json.loads(compact, parse_float=lambda text: "\0" + text), ensure_ascii=False, indent=2)
     return re.sub(r'"\\u0000([^"]*)"', r"\1", marked) + "\n"
+
+
+_Stored = dict[tuple[str, str], Resource]
+
+
+def _stored_before(adapter: Adapter, path: Path) -> _Stored:
+    """What the examples before this one leave, as if each had come in its turn."""
+    stored: _Stored = {}
+    for earlier, conversion in _conversions(adapter):
+        if earlier == path:
+            break
+        try:
+            amended = list(_amended(conversion, stored))
+        except GatewayError:  # NOT_FOUND: nothing of it is stored
+            continue
+        for change in conversion.changes:
+            made, key = change.resource, (change.resource["resourceType"], change.resource["id"])
+            stored[key] = change.onto(deepcopy(stored[key]), made, False) if change.onto and key in stored else made
+        stored.update(((one["resourceType"], one["id"]), one) for one in amended)
+    return stored
+
+
+def _amended(conversion: Conversion, stored: _Stored) -> Iterator[Resource]:
+    """What amendments and snapshots (`Source.id_within`: parts begin as their whole) make of what is stored."""
+    for amendment in conversion.amendments:
+        held = stored.get((amendment.resource_type, amendment.id))
+        if changed := amendment.change(deepcopy(held)):
+            yield changed
+    told = {(c.resource["resourceType"], c.resource["id"]) for c in conversion.changes}
+    for snapshot in conversion.snapshots:
+        begin = f"{snapshot.whole[:13]}-8"
+        for (kind, part), held in stored.items():
+            if kind == snapshot.resource_type and part.startswith(begin) and part not in snapshot.kept \
+                    and (kind, part) not in told and (changed := snapshot.retire(deepcopy(held))):
+                yield changed
 
 
 def golden(folder: Path) -> list[Path]:
@@ -252,7 +307,7 @@ def golden(folder: Path) -> list[Path]:
     for example in examples(folder):
         stem = example.expected.with_suffix("")
         try:
-            path, text = stem.with_suffix(".json"), golden_text(convert_example(adapter, example.path))
+            path, text = stem.with_suffix(".json"), expected_text(adapter, example.path)
             other = stem.with_suffix(".refused")
         except GatewayError as error:
             path, text = stem.with_suffix(".refused"), f"{error.category.value} {error.where}".strip() + "\n"
