@@ -26,6 +26,7 @@ from gateway.edges.mllp_sender import Sender
 from gateway.errors import GatewayError
 from gateway.pipeline import Pipeline
 from gateway.store import Store
+from gateway.supervisor import require_loopback
 from tests.mllp_peers import Hospital, Recorder, block, joined, listening, message
 from tests.test_mllp_pipeline import exchange, hospital, oru
 
@@ -316,3 +317,10 @@ def test_our_own_sender_speaks_tls(authority: Authority) -> None:
         distrustful = Sender(*listener.tls_address, tls=client_context("", authority.one.cert, authority.one.private))
         with pytest.raises(GatewayError, match="certificate"):
             distrustful.send(message("T2"))
+
+
+def test_the_demo_listens_with_tls_on_this_machine_only() -> None:
+    """It asks nobody who they are."""
+    require_loopback(Settings(mllp_tls="127.0.0.1:2576"))
+    with pytest.raises(GatewayError, match="HUREN_MLLP_TLS"):
+        require_loopback(Settings(mllp_tls="0.0.0.0:2576"))
