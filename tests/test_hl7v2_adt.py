@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from adt_world import World, adt, national, one, pid, pv1, result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support_source import make_source, resources
 
 from gateway import hl7v2
@@ -354,11 +358,11 @@ def test_the_diagnoses_of_a_discharge_stand_beside_those_of_the_admission(world:
     world.accepted(adt("A01", pid("A"), pv1(), "DG1|1||^腹痛||20240501|A", at="20240501080000"),
                    adt("A03", pid("A"), pv1(), "DG1|1||^阑尾炎||20240501|F", at="20240502080000"))
     assert [d["use"]["text"] for d in world.visit()["diagnosis"]] == ["F", "A"]
-    conditions = world.found("Condition", patient=world.patient_id("A"), **{"clinical-status": "active"})
-    assert len(conditions) == 2
+    active: dict[str, Any] = {"patient": world.patient_id("A"), "clinical-status": "active"}
+    assert len(world.found("Condition", **active)) == 2
     world.accepted(adt("A08", pid("A"), pv1(), "DG1|1||^阑尾炎||20240501|F", at="20240503080000"))
     assert [d["use"]["text"] for d in world.visit()["diagnosis"]] == ["F"]
-    assert len(world.found("Condition", patient=world.patient_id("A"), **{"clinical-status": "active"})) == 1
+    assert len(world.found("Condition", **active)) == 1
 
 
 def test_a_late_observation_refuses_no_event(world: World) -> None:
@@ -488,3 +492,45 @@ def test_on_both_backends(store: Store, tmp_path: Path) -> None:
     assert world.visit()["status"] == "finished" and len(world.patient("A")["identifier"]) == 2
     allergies = world.found("AllergyIntolerance", patient=world.patient_id("A"))
     assert sorted(codes(a["clinicalStatus"])[0] for a in allergies) == ["active", "inactive"]
+
+
+# ---------------------------------------------------------------- any sequence
+
+_TIMES = st.sampled_from(["", '""', "20240430", "20240501080000", "20240502093000+0900", "2024", "20241399"])
+_PLACES = st.sampled_from(["", '""', "内科^101^1", "内科^101^2", "外科^202", "^^^东院"])
+_DOCTORS = st.sampled_from(["", '""', "D1^赵", "^钱", "D1^赵~D2^孙"])
+_TEXTS = st.sampled_from(["", '""', "X", "X^文字", "~"])
+_VISIT = st.fixed_dictionaries({
+    "f3": _PLACES, "f6": _PLACES, "f11": _PLACES, "f42": _PLACES, "f7": _DOCTORS, "f8": _DOCTORS, "f4": _TEXTS,
+    "f10": _TEXTS, "f13": _TEXTS, "f36": _TEXTS, "f37": _TEXTS, "f44": _TIMES, "f45": _TIMES})
+_PERSON = st.fixed_dictionaries({
+    "f6": _TEXTS, "f7": _TIMES, "f11": _TEXTS, "f13": _TEXTS, "f14": _TEXTS, "f16": _TEXTS, "f17": _TEXTS,
+    "f19": _TEXTS, "f24": st.sampled_from(["", "Y", '""']), "f25": st.sampled_from(["", "2", '""']), "f29": _TIMES,
+    "f30": st.sampled_from(["", "Y", "N", '""'])})
+_ALONE = adt_tables.EVENTS - adt_tables.MERGE - adt_tables.CHANGE - {"A24", "A37", "A42", "A50"}
+_STEP = st.tuples(st.sampled_from(sorted(_ALONE)), _VISIT, _PERSON, st.sampled_from("IOPEU"), st.integers(1, 28))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_STEP, min_size=1, max_size=6))
+def test_any_sequence_of_events_gives_valid_resources(
+        steps: list[tuple[str, dict[str, str], dict[str, str], str, int]]) -> None:
+    """Whatever is sent in whatever order: valid Patients and Encounters; an event told again changes nothing."""
+    stored: dict[str, tuple[Resource, int]] = {}
+    for event, visit, person, kind, day in steps:
+        patient_id = pid("A", **{**person, "born": person["f7"]})
+        raw = adt(event, patient_id, pv1(kind=kind, **visit), at=f"202405{day:02}080000")
+        made = hl7v2.convert(hl7v2.parse(raw), make_source())
+        for change in made.changes:
+            check.require_valid(change.resource, profile=True)
+            if change.onto is None or change.as_of is None:
+                continue
+            held, newest = stored.get(change.resource["id"], (None, change.as_of))
+            after = change.resource
+            if held is not None:
+                after = change.onto(deepcopy(held), change.resource, newest > change.as_of)
+                check.require_valid(after, profile=True)
+            newest = max(newest, change.as_of)
+            again = change.onto(deepcopy(after), change.resource, newest > change.as_of)
+            assert again == after
+            stored[change.resource["id"]] = after, newest

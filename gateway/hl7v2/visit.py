@@ -135,6 +135,8 @@ def _told(pv1: Segment, builder: Builder) -> Told:
     found: list[Place | None] = [{"location": place, "status": status[at]} if (place := places[at]) else None
                                  for at in (3, 6, 11, 42)]
     current, prior, temporary, pending = found
+    if prior and current and _key(prior) == _key(current):
+        prior = None  # nobody was moved
     if temporary:
         classification = {"system": "http://hl7.org/fhir/ValueSet/subject-location", "code": "temporary"}
         temporary["extension"] = [{"url": _CLASSIFICATION, "valueCodeableConcept": {"coding": [classification]}}]
@@ -166,7 +168,11 @@ def _onto(pv1: Segment, event: Event, told: Told) -> Callable[[Resource, Resourc
             if not made["diagnosis"]:
                 del made["diagnosis"]
         held = stored.get("location", [])
-        places = _places_late(held, told, event) if late else _places(held, told, event, made)
+        if not late:
+            held = [one for one in held if not any(gone(one) for field, gone in _GONE.items() if field in nulls)]
+        nowhere = event.code == "A13" and 3 in nulls  # back, but in no place
+        places = _places_late(held, told, event) if late else \
+            _places(held, told, event._replace(code="A08") if nowhere else event, made)
         made["status"] = stored["status"] if late else _next_status(stored, sent, event.code)
         history = _history(stored, sent, made, event, late)
         for name, value in (("location", places), ("statusHistory", history)):
@@ -176,7 +182,7 @@ def _onto(pv1: Segment, event: Event, told: Told) -> Callable[[Resource, Resourc
                 made.pop(name, None)
         if not late:
             _clear(made, sent, nulls, event.code)
-        _ordered(made)
+        _ordered(made, stored.get("period", {}) if late else {})
         return made
 
     return change
@@ -202,10 +208,7 @@ def _clear(made: Resource, sent: Resource, nulls: list[int], event: str) -> None
             made["participant"] = [one for one in made.get("participant", ()) if _role(one) != _ROLE[field]]
         elif field in _ELEMENTS and _ELEMENTS[field] not in sent:
             made.pop(_ELEMENTS[field], None)
-        elif field == 3:
-            made["location"] = [one for one in made.get("location", ()) if one.get("status") != "active"]
-    for name, value in (("period", period), ("hospitalization", stay), ("participant", made.get("participant")),
-                        ("location", made.get("location"))):
+    for name, value in (("period", period), ("hospitalization", stay), ("participant", made.get("participant"))):
         if value:
             made[name] = value
         else:
@@ -224,11 +227,12 @@ def _undo_discharge(made: Resource, event: str) -> None:
             made.pop(name, None)
 
 
-def _ordered(made: Resource) -> None:
-    """FHIR's Period ends no sooner than it starts (per-1): an end that does is left out."""
+def _ordered(made: Resource, known: dict[str, str]) -> None:
+    """FHIR's Period ends no sooner than it starts (per-1): an end that does is left out, or a late event's ends where
+    those that are ``known`` were told later."""
     period = made.get("period", {})
     if "start" in period and "end" in period and not _before(period["start"], period["end"]):
-        made["period"] = {"start": period["start"]}
+        made["period"] = {**known} or {"start": period["start"]}
 
 
 def _union(base: list[dict[str, Any]], top: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -294,7 +298,7 @@ def _places(held: list[Place], told: Told, event: Event, made: Resource) -> list
     at = event.at
     if event.code == "A13" and not any(_stays(one) for one in held):  # still where the discharge found them
         left = next((n for n in reversed(range(len(held))) if held[n].get("status") == "completed"
-                     and not held[n].get("extension")), None)
+                     and not held[n].get("extension") and not (told.prior and _key(held[n]) == _key(told.prior))), None)
         held = [_reopened(one) if n == left else one for n, one in enumerate(held)]
     if event.code == "A12" and told.current:  # the transfer did not happen: only the place before it is the patient's
         held = [_reopened(one) if _key(one) == _key(told.current) else one for one in held
@@ -318,7 +322,9 @@ def _places(held: list[Place], told: Told, event: Event, made: Resource) -> list
     found = [one for one in found if not (one.get("extension") and one.get("status") == "active" and told.current
                                           and not told.temporary)]
     if told.prior and all(_key(one) != _key(told.prior) for one in found):
-        found.append(_timed(told.prior, end=at) if event.code == "A02" else told.prior)
+        before = next((n for n in reversed(range(len(found))) if told.current and not found[n].get("extension")
+                       and _key(found[n]) == _key(told.current)), len(found))
+        found.insert(before, _timed(told.prior, end=at) if event.code == "A02" else told.prior)
     if current is not None:
         start = made.get("period", {}).get("start") if not held and event.code != "A02" else at
         found.append(_timed(current, start=start or "") if current["status"] == "active" else current)
@@ -333,6 +339,12 @@ def _places(held: list[Place], told: Told, event: Event, made: Resource) -> list
 
 def _stays(place: Place) -> bool:
     return place.get("status") in ("active", "planned") and not place.get("extension")
+
+
+#: PV1 fields of places, and which of the visit's places ``""`` in them means.
+_GONE: dict[int, Callable[[Place], bool]] = {
+    3: lambda one: _stays(one), 11: lambda one: one.get("status") == "active" and "extension" in one,
+    42: lambda one: one.get("status") == "reserved"}
 
 
 def _reopened(place: Place) -> Place:
