@@ -34,8 +34,8 @@ class Builder:
         self.people: dict[str, Reference | None] = {}  # XCN as sent → its reference: every OBX may name the same
         self.organizations: dict[tuple[str, str, str], Reference | None] = {}  # OBX-23, 24 and 15 → its reference
         self.observed: set[tuple[str, str]] = set()  # specimen and OBX that were taken
-        self.sub_identified = False  # some OBX-4 is filled
-        self.sub_identified = False  # some OBX-4 is filled
+        self.organism_codes: frozenset[str] = frozenset(source.habits.get("organism_codes", ()))
+        self.may_belong = False  # some OBX-4 is filled, or an organism is among the results: see isolates.py
         self.parts: dict[str, str] = {}  # Observations of the report that is being made → findings, impression or text
         self.readings: list[tuple[str, str]] = []  # title and text of a report's clinical documents
         self._unmapped: dict[Unmapped, None] = {}  # in order, each once

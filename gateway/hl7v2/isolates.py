@@ -96,7 +96,7 @@ def names_organism(obx: Segment, builder: Builder) -> bool:
     if not obx.raw_field(3):
         return False
     known = builder.known(obx, 3)
-    return known.code in builder.source.habits.get("organism_codes", ()) or any(
+    return known.code in builder.organism_codes or any(
         coding["code"] in _ORGANISM and coding["system"] == LOINC for coding in known.concept.get("coding", ()))
 
 

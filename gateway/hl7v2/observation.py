@@ -58,6 +58,8 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         if report is None or report.known is None or obx.raw_field(2) not in _OF_THE_REPORT:
             raise
         concept, known = _name_of(report.known)
+    if builder.organism_codes and known.code in builder.organism_codes:
+        builder.may_belong = True
     sub_id = "" if result.lines else obx.text(4).strip()  # numbers of lines
     key = f"{report.key if report else subject.key}|{known.code}|{sub_id}"
     if report is None:
@@ -193,7 +195,7 @@ def _put_value(made: Resource, obx: Segment, sent_status: str, values: list[Valu
 def _extensions(obx: Segment, sub_id: str, values: list[Value], builder: Builder) -> list[dict[str, Any]]:
     extension: list[dict[str, Any]] = []
     if sub_id:
-        builder.sub_identified = True
+        builder.may_belong = True
         extension.append({"url": _SUB_ID, "extension": _sub_identifier(obx, sub_id)})
     if obx.size > 10 and obx.raw_field(10):
         extension += _nature_of_test(obx, builder)

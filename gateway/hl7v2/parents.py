@@ -86,7 +86,7 @@ def is_child(order: Order) -> bool:
 def add_relations(told: list[Told], builder: Builder) -> None:
     """Tie one patient's reports and results of this message together, and to parents of earlier ones."""
     children = [one for one in told if is_child(one.order)]
-    groups = told if builder.sub_identified or "organism_codes" in builder.source.habits else []
+    groups = told if builder.may_belong else []
     if not children and not groups:
         return
     made = {f"{c.resource['resourceType']}/{c.resource['id']}": c.resource for c in builder.conversion.changes}
