@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from gateway.errors import GatewayError
 from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder
 from gateway.hl7v2.message import Segment
@@ -93,9 +94,10 @@ def _alone(results: list[Made], sub_ids: list[str], obr: Segment, builder: Build
 
 def names_organism(obx: Segment, builder: Builder) -> bool:
     """Whether a result is what a culture found: by LOINC, or by the manifest's ``organism_codes``."""
-    if not obx.raw_field(3):
+    try:
+        known = builder.known(obx, 3)
+    except GatewayError:  # a text without a name
         return False
-    known = builder.known(obx, 3)
     return known.code in builder.organism_codes or any(
         coding["code"] in _ORGANISM and coding["system"] == LOINC for coding in known.concept.get("coding", ()))
 

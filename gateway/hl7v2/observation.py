@@ -52,28 +52,10 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     """One OBX with its NTE as Observation; without a report it is an observation of the patient (2.7 and later)."""
     obx = result.obx
     units = builder.units(obx)
-    try:
-        concept, known = builder.concept(obx, 3, "test", units.get("unit", ""))
-    except GatewayError:
-        if report is None or report.known is None or obx.raw_field(2) not in _OF_THE_REPORT:
-            raise
-        concept, known = _name_of(report.known)
-    if builder.organism_codes and known.code in builder.organism_codes:
-        builder.may_belong = True
+    concept, known = _concept(obx, units, report, builder)
     sub_id = "" if result.lines else obx.text(4).strip()  # numbers of lines
-    key = f"{report.key if report else subject.key}|{known.code}|{sub_id}"
-    if report is None:
-        made = builder.resource("Observation", builder.distinct(f"{key}|{obx.get(14)}"))
-    else:
-        made = builder.part(report.id, "Observation", builder.distinct(key))
-        if report.flags and report.focus is None:
-            made["meta"]["tag"] = [{"system": _FLAG, "code": flag} for flag in report.flags]
-    values = values_of(obx, units, builder.source, result.lines)
-    if values and (values[0].name == "valueAttachment" or len(values) > 1):
-        values = _attached(values, obx, known.text, made["id"], report, subject, builder)
-    elif values and values[0].name == "valueString" and obx.raw_field(2) in _TYPED:
-        builder.conversion.remarks.append(Remark(f"OBX[{obx.sequence}]-5", "OBX-5 is not of the type that OBX-2 names; "
-                                                                           "kept as text"))
+    made = _begun(obx, known.code, sub_id, report, subject, builder)
+    values = _values(result, units, known.text, made["id"], report, subject, builder)
     long = obx.size > 15  # few senders fill more than 14 fields
     if extension := _extensions(obx, sub_id, values, builder):
         made["extension"] = extension
@@ -105,12 +87,7 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
         made["note"] = notes
     if long:
         _put_details(made, obx, builder)
-    if obx.size > 33 and (specimens := _own_specimens(obx, builder)):
-        made["specimen"] = specimens[0]
-    elif report and report.specimen:
-        made["specimen"] = {**report.specimen}
-    if (long or result.participants) and (device := _device(result, builder)):
-        made["device"] = {"type": "Device", "identifier": device}
+    _put_material(made, result, long, report, builder)
     if ranges := builder.ranges(obx, units):
         made["referenceRange"] = ranges
     if len(values) > 1 and len(several := [value for value in values if value[0] != "valueAttachment"]) > 1:
@@ -120,6 +97,53 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     if known.part:
         builder.parts[f"Observation/{made['id']}"] = known.part
     return builder.add(made, report.as_of, "skip" if report.focus else "refuse")
+
+
+def _concept(obx: Segment, units: dict[str, str], report: Report | None,
+             builder: Builder) -> tuple[dict[str, Any], Known]:
+    """OBX-3; a document or a text without one has the name of its report."""
+    try:
+        concept, known = builder.concept(obx, 3, "test", units.get("unit", ""))
+    except GatewayError:
+        if report is None or report.known is None or obx.raw_field(2) not in _OF_THE_REPORT:
+            raise
+        concept, known = _name_of(report.known)
+    if builder.organism_codes and known.code in builder.organism_codes:
+        builder.may_belong = True
+    return concept, known
+
+
+def _begun(obx: Segment, code: str, sub_id: str, report: Report | None, subject: Subject, builder: Builder) -> Resource:
+    """The resource with its id, and with the flags of its specimen."""
+    if report is None:
+        return builder.resource("Observation", builder.distinct(f"{subject.key}|{code}|{sub_id}|{obx.get(14)}"))
+    made = builder.part(report.id, "Observation", builder.distinct(f"{report.key}|{code}|{sub_id}"))
+    if report.flags and report.focus is None:
+        made["meta"]["tag"] = [{"system": _FLAG, "code": flag} for flag in report.flags]
+    return made
+
+
+def _values(result: Result, units: dict[str, str], title: str, own_id: str, report: Report | None, subject: Subject,
+            builder: Builder) -> list[Value]:
+    """OBX-5, its documents taken over."""
+    obx = result.obx
+    values = values_of(obx, units, builder.source, result.lines)
+    if values and (values[0].name == "valueAttachment" or len(values) > 1):
+        return _attached(values, obx, title, own_id, report, subject, builder)
+    if values and values[0].name == "valueString" and obx.raw_field(2) in _TYPED:
+        builder.conversion.remarks.append(Remark(f"OBX[{obx.sequence}]-5", "OBX-5 is not of the type that OBX-2 names; "
+                                                                           "kept as text"))
+    return values
+
+
+def _put_material(made: Resource, result: Result, long: bool, report: Report | None, builder: Builder) -> None:
+    """What was examined, and with what."""
+    if result.obx.size > 33 and (specimens := _own_specimens(result.obx, builder)):
+        made["specimen"] = specimens[0]
+    elif report and report.specimen:
+        made["specimen"] = {**report.specimen}
+    if (long or result.participants) and (device := _device(result, builder)):
+        made["device"] = {"type": "Device", "identifier": device}
 
 
 def _name_of(report: Known) -> tuple[dict[str, Any], Known]:

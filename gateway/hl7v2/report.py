@@ -35,7 +35,7 @@ from gateway.hl7v2.request import (
     shares_number,
 )
 from gateway.hl7v2.specimen import add_specimens, is_haemolysed, is_rejected, rejection
-from gateway.source import COPY
+from gateway.source import COPY, Resource
 
 _REPORT_NOTE = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
 _FUNCTION = "http://hl7.org/fhir/StructureDefinition/event-performerFunction"
@@ -68,13 +68,9 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
     for group, specimen in zip(order.specimens, specimens, strict=False):
         if group.results:
             add_specimen_observations(group, specimen, report, subject, builder)
-    extension = [{"url": _REPORT_NOTE, "valueAnnotation": note}
-                 for note in notes_of([*order.notes, *subject.notes], builder)]
-    if obr.raw_field(15) or obr.raw_field(45):
-        extension += laterality(obr)
     if text:
         made["text"] = text
-    if extension:
+    if extension := _extensions(order, subject, builder):
         made["extension"] = extension
     made["identifier"] = order_identifiers(numbers, builder)
     if order.orc is not None and order.orc.size > 4:
@@ -88,15 +84,7 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
     if section:
         made["category"] = [section]
     made["code"] = concept
-    made["subject"] = {**subject.patient}
-    if subject.encounter:
-        made["encounter"] = {**subject.encounter}
-    made.update(report.effective)
-    if issued := builder.instant(obr, 22):
-        made["issued"] = issued
-    made["performer"] = _performers(order, builder)
-    if interpreters := _people(order, (32, 33), ("PI", "PRI", "AI", "ARI"), builder):
-        made["resultsInterpreter"] = interpreters
+    _describe(made, order, subject, report, builder)
     for name, references in (("specimen", specimens), ("result", results), ("imagingStudy", studies),
                              ("conclusion", conclusion), ("presentedForm", report.forms)):
         if references:
@@ -105,6 +93,28 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
         builder.conversion.unjoined.append(made["id"])
     add_report_resource(made, key, results, as_of, builder)
     return Told(order, numbers, code, made, request, [result.obx for result in told], results)
+
+
+def _extensions(order: Order, subject: Subject, builder: Builder) -> list[dict[str, Any]]:
+    """NTE of the report and of the patient, for which R4 has no place, and the side that was examined."""
+    extension: list[dict[str, Any]] = [{"url": _REPORT_NOTE, "valueAnnotation": note}
+                                       for note in notes_of([*order.notes, *subject.notes], builder)]
+    if order.obr.raw_field(15) or order.obr.raw_field(45):
+        extension += laterality(order.obr)
+    return extension
+
+
+def _describe(made: Resource, order: Order, subject: Subject, report: Report, builder: Builder) -> None:
+    """Whose it is, when it was examined and issued, and who took part."""
+    made["subject"] = {**subject.patient}
+    if subject.encounter:
+        made["encounter"] = {**subject.encounter}
+    made.update(report.effective)
+    if issued := builder.instant(order.obr, 22):
+        made["issued"] = issued
+    made["performer"] = _performers(order, builder)
+    if interpreters := _people(order, (32, 33), ("PI", "PRI", "AI", "ARI"), builder):
+        made["resultsInterpreter"] = interpreters
 
 
 def _as_of(obr: Segment, builder: Builder) -> int | None:
