@@ -243,12 +243,13 @@ def expected_text(adapter: Adapter, path: Path) -> str:
     """What the expected file of an example holds: a JSON array of its resources, two blanks of indent, decimals as they
     are; behind them what else the message does.
 
-    ``{"amended": …}`` is a resource that the message changes and does not carry, as the examples before it (in order of
-    name) left it; ``{"order": …}`` and ``{"charge": …}`` are its order lines and charges, ``{"document": …}`` names
-    bytes that go to the object store, ``{"remark": …}`` what the sender is told.
+    ``{"amended": …}`` is a resource that is made on top of what the examples before it (in order of name) left: one
+    that the message changes and does not carry, or one that it carries in part. ``{"order": …}`` and ``{"charge": …}``
+    are its order lines and charges, ``{"document": …}`` names bytes that go to the object store, ``{"remark": …}`` what
+    the sender is told.
     """
     conversion = convert_example(adapter, path)
-    amending = conversion.amendments or conversion.snapshots
+    amending = conversion.amendments or conversion.snapshots or any(change.onto for change in conversion.changes)
     return _text(conversion, _amended(conversion, _stored_before(adapter, path)) if amending else ())
 
 
@@ -266,7 +267,7 @@ def _text(conversion: Conversion, amended: Iterable[Resource] = ()) -> str:
     return re.sub(r'"\\u0000([^"]*)"', r"\1", marked) + "\n"
 
 
-_Stored = dict[tuple[str, str], Resource]
+_Stored = dict[tuple[str, str], tuple[Resource, int | None]]  # by type and id, with what it is valid as of
 
 
 def _stored_before(adapter: Adapter, path: Path) -> _Stored:
@@ -276,29 +277,42 @@ def _stored_before(adapter: Adapter, path: Path) -> _Stored:
         if earlier == path:
             break
         try:
-            amended = list(_amended(conversion, stored))
-        except GatewayError:  # NOT_FOUND: nothing of it is stored
+            amended = {_key(one): one for one in _amended(conversion, stored)}
+        except GatewayError:  # NOT_FOUND, CONFLICT: nothing of it is stored
             continue
         for change in conversion.changes:
-            made, key = change.resource, (change.resource["resourceType"], change.resource["id"])
-            stored[key] = change.onto(deepcopy(stored[key]), made, False) if change.onto and key in stored else made
-        stored.update(((one["resourceType"], one["id"]), one) for one in amended)
+            key = _key(change.resource)
+            _, as_of = stored.get(key, (None, None))
+            newer = as_of is None or change.as_of is None or change.as_of >= as_of
+            if newer or change.onto:
+                stored[key] = amended.pop(key, change.resource), change.as_of if newer else as_of
+        stored.update((key, (one, stored.get(key, (None, None))[1])) for key, one in amended.items())
     return stored
 
 
+def _key(resource: Resource) -> tuple[str, str]:
+    return resource["resourceType"], resource["id"]
+
+
 def _amended(conversion: Conversion, stored: _Stored) -> Iterator[Resource]:
-    """What amendments and snapshots (`Source.id_within`: parts begin as their whole) make of what is stored."""
+    """What amendments, snapshots (`Source.id_within`: parts begin as their whole) and changes onto something stored
+    make of it."""
+    for change in conversion.changes:
+        if change.onto is not None and (known := stored.get(_key(change.resource))):
+            late = None not in (known[1], change.as_of) and known[1] > change.as_of  # type: ignore[operator]
+            if (made := change.onto(deepcopy(known[0]), deepcopy(change.resource), late)) != change.resource:
+                yield made
     for amendment in conversion.amendments:
-        held = stored.get((amendment.resource_type, amendment.id))
+        held = stored.get((amendment.resource_type, amendment.id), (None, None))[0]
         if changed := amendment.change(deepcopy(held)):
             yield changed
-    told = {(c.resource["resourceType"], c.resource["id"]) for c in conversion.changes}
+    told = {_key(change.resource) for change in conversion.changes}
     for snapshot in conversion.snapshots:
         begin = f"{snapshot.whole[:13]}-8"
-        for (kind, part), held in stored.items():
+        for (kind, part), (one, _) in stored.items():
             if kind == snapshot.resource_type and part.startswith(begin) and part not in snapshot.kept \
-                    and (kind, part) not in told and (changed := snapshot.retire(deepcopy(held))):
-                yield changed
+                    and (kind, part) not in told and (retired := snapshot.retire(deepcopy(one))):
+                yield retired
 
 
 def golden(folder: Path) -> list[Path]:
