@@ -139,12 +139,16 @@ def _identifiers(pid: Segment, builder: Builder) -> tuple[list[dict[str, Any]], 
     return list(unique.values()), chosen
 
 
+#: Types of PID-3 that are no number of the hospital's: they took the place of PID-20 and PID-19 in 2.7.
+_OTHER_NUMBERS = {"DL": "licence", "SS": "social"}
+
+
 def numbers_from(segment: Segment, field: int, builder: Builder,
                  ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """The patient identifiers of PID-3 or MRG-1, and the main one, as `_identifiers` says; None: there is none."""
     source = builder.source
     listed = [(made, part.get(5)) for part in segment.repetitions(field)
-              if (made := identifier_from(part, "patient", source))]
+              if (made := identifier_from(part, _OTHER_NUMBERS.get(part.get(5).upper(), "patient"), source))]
     if not listed:
         return [], None
     chosen = next((i for i, kind in listed if kind.upper() in ("MR", "PI")), None) \
