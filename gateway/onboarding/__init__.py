@@ -14,5 +14,8 @@ explain.py      why a message is refused, hl7apy's judgement, what to do
 profile.py      what a hospital's messages use                                 pure
 drift.py        what differs from a profile                                    pure
 menu.py         a menu as text, candidates as text                             pure
-suggest.py      suggest(): candidates of the catalogue for the rows of a menu          pure
+suggest.py      suggest(): candidates of the catalogue for the rows of a menu
+laboratory.py   tests: by every name, unit and specimen
+exams.py        exams: modality, part, contrast and view, word by word
+names.py        how a name is spelt, taken away; measures.py: units and specimens; words.py: the tables of words
 """

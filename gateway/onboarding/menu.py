@@ -32,7 +32,8 @@ def menu_rows(text: str, where: str = "menu") -> list[MenuRow]:
             raise GatewayError(Category.INVALID, f"{len(cells)} cells, but the header has {len(header)} columns",
                                f"{where}:{number}")
         given = {name: cells[place] for name, place in at.items() if place < len(cells)}
-        rows.append(MenuRow(*(given.get(name, "") for name in _COLUMNS)))
+        local, display, unit, specimen = (given.get(name, "") for name in _COLUMNS)
+        rows.append(MenuRow(local, display, unit, specimen))
     return rows
 
 
