@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gateway.hl7v2 import adt_tables, tables, timestamps
+from gateway.hl7v2 import adt_tables, tables, visit_places
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import codeable
-from gateway.hl7v2.location import discharged_to, location_from
+from gateway.hl7v2.location import discharged_to
 from gateway.hl7v2.message import Segment
 from gateway.hl7v2.people import encounter_resource, practitioner, told_time
+from gateway.hl7v2.visit_places import Event, Told, before
 from gateway.source import Resource
 
-_CLASSIFICATION = "http://hl7.org/fhir/StructureDefinition/subject-locationClassification"
 _ARRIVAL = "http://hl7.org/fhir/StructureDefinition/encounter-modeOfArrival"
 _PLANNED = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Encounter.planned"
 _UNKNOWN_CLASS = "UNK"
@@ -27,28 +27,7 @@ _ELEMENTS = {2: "class", 4: "type", 10: "serviceType", 54: "episodeOfCare"}
 _STAY = {5: "preAdmissionIdentifier", 13: "reAdmission", 14: "admitSource", 15: "specialArrangement",
          16: "specialCourtesy", 36: "dischargeDisposition", 37: "destination", 38: "dietPreference"}
 _PERIOD = {44: "start", 45: "end"}
-#: Events that put the patient into a place anew, though it be the one left last.
-_MOVES = frozenset(("A01", "A02", "A04", "A06", "A07", "A12", "A13", "A17", "A22", "A52"))
 _ROLE = {7: "ATND", 8: "REF", 9: "CON", 17: "ADM", 52: "PART"}
-
-Place = dict[str, Any]
-
-
-class Event(NamedTuple):
-    """What happened and when."""
-
-    code: str  # A01
-    as_of: int | None  # when the sender recorded it, µs
-    at: str  # when it happened: dateTime, "" when nobody says
-
-
-class Told(NamedTuple):
-    """What a message says of the places of a visit: PV1-3, 6, 11 and 42."""
-
-    current: Place | None
-    prior: Place | None
-    temporary: Place | None
-    pending: Place | None
 
 
 class Extra(NamedTuple):
@@ -71,9 +50,9 @@ def add_visit(pv1: Segment, patient: Reference, event: Event, extra: Extra, buil
         made["status"] = status
     _detail(made, extra, builder)
     _undo_discharge(made, event.code)
-    told = _told(pv1, builder)
+    told = visit_places.told_by(pv1, builder)
     made.pop("location", None)
-    if places := _places([], told, event, made):
+    if places := visit_places.after([], told, event, _start(made), _end(made)):
         made["location"] = places
     return builder.add_onto(made, event.as_of, _onto(pv1, event, told))
 
@@ -127,22 +106,6 @@ def _participant(code: str, display: str, person: Reference) -> dict[str, Any]:
             "individual": person}
 
 
-def _told(pv1: Segment, builder: Builder) -> Told:
-    places = {at: location_from(pv1.first(at), builder, builder.source.table("PV1-40", pv1.get(40)) if at == 3 else "")
-              for at in (3, 6, 11, 42)}
-    planned = builder.source.table("PV1-2", pv1.get(2)).upper() == "P"
-    status = {3: "planned" if planned else "active", 6: "completed", 11: "active", 42: "reserved"}
-    found: list[Place | None] = [{"location": place, "status": status[at]} if (place := places[at]) else None
-                                 for at in (3, 6, 11, 42)]
-    current, prior, temporary, pending = found
-    if prior and current and _key(prior) == _key(current):
-        prior = None  # nobody was moved
-    if temporary:
-        classification = {"system": "http://hl7.org/fhir/ValueSet/subject-location", "code": "temporary"}
-        temporary["extension"] = [{"url": _CLASSIFICATION, "valueCodeableConcept": {"coding": [classification]}}]
-    return Told(current, prior, temporary, pending)
-
-
 # ---------------------------------------------------------------- on top of what is stored
 
 def _onto(pv1: Segment, event: Event, told: Told) -> Callable[[Resource, Resource, bool], Resource]:
@@ -169,10 +132,10 @@ def _onto(pv1: Segment, event: Event, told: Told) -> Callable[[Resource, Resourc
                 del made["diagnosis"]
         held = stored.get("location", [])
         if not late:
-            held = [one for one in held if not any(gone(one) for field, gone in _GONE.items() if field in nulls)]
+            held = visit_places.without(held, nulls)
         nowhere = event.code == "A13" and 3 in nulls  # back, but in no place
-        places = _places_late(held, told, event) if late else \
-            _places(held, told, event._replace(code="A08") if nowhere else event, made)
+        places = visit_places.late(held, told, event) if late else \
+            visit_places.after(held, told, event._replace(code="A08") if nowhere else event, _start(made), _end(made))
         made["status"] = stored["status"] if late else _next_status(stored, sent, event.code)
         history = _history(stored, sent, made, event, late)
         for name, value in (("location", places), ("statusHistory", history)):
@@ -186,6 +149,14 @@ def _onto(pv1: Segment, event: Event, told: Told) -> Callable[[Resource, Resourc
         return made
 
     return change
+
+
+def _start(made: Resource) -> str:
+    return str(made.get("period", {}).get("start", ""))
+
+
+def _end(made: Resource) -> str:
+    return str(made.get("period", {}).get("end", ""))
 
 
 def _next_status(stored: Resource, sent: Resource, event: str) -> str:
@@ -231,7 +202,7 @@ def _ordered(made: Resource, known: dict[str, str]) -> None:
     """FHIR's Period ends no sooner than it starts (per-1): an end that does is left out, or a late event's ends where
     those that are ``known`` were told later."""
     period = made.get("period", {})
-    if "start" in period and "end" in period and not _before(period["start"], period["end"]):
+    if "start" in period and "end" in period and not before(period["start"], period["end"]):
         made["period"] = {**known} or {"start": period["start"]}
 
 
@@ -270,109 +241,11 @@ def _history(stored: Resource, sent: Resource, made: Resource, event: Event, lat
         if not status or not event.at or (history[0]["status"] if history else stored["status"]) == status:
             return history
         end = first or (made.get("period", {}).get("end") if stored["status"] == "finished" else None)
-        if not end or _before(event.at, end):
+        if not end or before(event.at, end):
             history.insert(0, {"status": status, "period": {"start": event.at, **({"end": end} if end else {})}})
         return history
     if stored["status"] in (made["status"], "unknown") or not event.at:
         return history
     began = (history[-1]["period"].get("end") if history else None) or stored.get("period", {}).get("start")
-    period = {"start": began, "end": event.at} if began and _before(began, event.at) else {"end": event.at}
+    period = {"start": began, "end": event.at} if began and before(began, event.at) else {"end": event.at}
     return [*history, {"status": stored["status"], "period": period}]
-
-
-def _key(place: Place) -> str:
-    return str(place["location"].get("display", ""))
-
-
-def _timed(place: Place, **period: str) -> Place:
-    """The place with a period changed; an end that lies before its start is left out."""
-    merged = {**place.get("period", {}), **{name: value for name, value in period.items() if value}}
-    if "start" in merged and "end" in merged and not _before(merged["start"], merged["end"]):
-        del merged["end"]
-    made = {name: value for name, value in place.items() if name != "period"}
-    return {**made, "period": merged} if merged else made
-
-
-def _places(held: list[Place], told: Told, event: Event, made: Resource) -> list[Place]:
-    """The places of the visit after the event: where the patient was, is, and will be."""
-    at = event.at
-    if event.code == "A13" and not any(_stays(one) for one in held):  # still where the discharge found them
-        left = next((n for n in reversed(range(len(held))) if held[n].get("status") == "completed"
-                     and not held[n].get("extension") and not (told.prior and _key(held[n]) == _key(told.prior))), None)
-        held = [_reopened(one) if n == left else one for n, one in enumerate(held)]
-    if event.code == "A12" and told.current:  # the transfer did not happen: only the place before it is the patient's
-        held = [_reopened(one) if _key(one) == _key(told.current) else one for one in held
-                if _key(one) == _key(told.current) or one.get("status") != "active"]
-    found: list[Place] = []
-    current = told.current
-    last = next((one for one in reversed(held) if one.get("status") != "reserved" and not one.get("extension")), None)
-    if current and last and event.code not in _MOVES and _key(last) == _key(current) \
-            and last.get("status") == "completed":
-        current = None  # it tells again where the patient was at the end
-    for one in held:
-        same = current is not None and _key(one) == _key(current)
-        if _stays(one):
-            if same or current is None:
-                found.append({**one, **current} if same and current else one)
-                current = None if same else current
-            else:
-                found.append(_timed({**one, "status": "completed"}, end=at))
-        elif one.get("status") != "reserved" or event.code not in ("A02", "A26") and not told.pending and not same:
-            found.append(one)
-    found = [one for one in found if not (one.get("extension") and one.get("status") == "active" and told.current
-                                          and not told.temporary)]
-    if told.prior and all(_key(one) != _key(told.prior) for one in found):
-        before = next((n for n in reversed(range(len(found))) if told.current and not found[n].get("extension")
-                       and _key(found[n]) == _key(told.current)), len(found))
-        found.insert(before, _timed(told.prior, end=at) if event.code == "A02" else told.prior)
-    if current is not None:
-        start = made.get("period", {}).get("start") if not held and event.code != "A02" else at
-        found.append(_timed(current, start=start or "") if current["status"] == "active" else current)
-    for more in (told.temporary, told.pending):
-        if more and all(_key(one) != _key(more) or one.get("extension") != more.get("extension") for one in found):
-            found.append(more)
-    if event.code == "A03":
-        found = [_timed({**one, "status": "completed"}, end=made.get("period", {}).get("end") or at)
-                 if one.get("status") == "active" else one for one in found]
-    return found
-
-
-def _stays(place: Place) -> bool:
-    return place.get("status") in ("active", "planned") and not place.get("extension")
-
-
-#: PV1 fields of places, and which of the visit's places ``""`` in them means.
-_GONE: dict[int, Callable[[Place], bool]] = {
-    3: lambda one: _stays(one), 11: lambda one: one.get("status") == "active" and "extension" in one,
-    42: lambda one: one.get("status") == "reserved"}
-
-
-def _reopened(place: Place) -> Place:
-    period = {name: value for name, value in place.get("period", {}).items() if name != "end"}
-    made = {name: value for name, value in place.items() if name != "period"}
-    return {**made, "status": "active", **({"period": period} if period else {})}
-
-
-def _places_late(held: list[Place], told: Told, event: Event) -> list[Place]:
-    """A late event tells since when the patient was in a place that is known, or a place from before all others."""
-    current = told.current
-    if current is None or not event.at:
-        return held or ([current] if current else [])
-    for n, one in enumerate(held):
-        if _key(one) == _key(current):
-            if "start" not in one.get("period", {}):
-                return [*held[:n], {**_timed(one, start=event.at), "location": current["location"]}, *held[n + 1:]]
-            return held
-    first = next((one["period"]["start"] for one in held if "start" in one.get("period", {})), "")
-    if first and not _before(event.at, first):
-        return held
-    return [_timed({**current, "status": "completed"}, start=event.at, end=first), *held]
-
-
-def _before(one: str, other: str) -> bool:
-    """Whether a dateTime is not after another, as far as both are told."""
-    if "T" not in one or "T" not in other:
-        size = min(len(one), len(other), 10)
-        return one[:size] <= other[:size]
-    first, last = timestamps.as_of_us(one, "UTC"), timestamps.as_of_us(other, "UTC")
-    return first is not None and last is not None and first <= last
