@@ -187,10 +187,13 @@ def _structured(part: Part, obx: Segment, units: dict[str, str], source: Source)
         return _number(pieces[0], units, source)
     if not pieces or comparator not in _SN_SIGNS and comparator != "<>":
         return None  # line ends alone; 10^3: no SN at all
-    as_text = Value("valueString", " ".join([*pieces, units["unit"]] if units else pieces))
+    # "2+", "1:128", "10-20" as the standard writes them (v2.5.1 2.A.69); what would run together stays apart
+    apart = part.get(4) and (not separator or part.get(4).startswith("-"))
+    text = (" " if apart else "").join(pieces)
+    as_text = Value("valueString", f"{text} {units['unit']}" if units else text)
     if low is None or comparator == "<>" or separator == "+":
         return as_text
-    original = _original(" ".join(pieces))
+    original = _original(text)
     sign = _SN_SIGNS[comparator]
     if separator in (":", "/") and high is not None:
         return Value("valueRatio", {"extension": original, "numerator": quantity(low, units, sign),
