@@ -283,6 +283,37 @@ def test_containers_of_an_order() -> None:
     assert alone["accessionIdentifier"]["value"] == "A1" and alone["container"][0]["identifier"][0]["value"] == "T7"
 
 
+@pytest.mark.parametrize("pattern, repeat", [
+    ("Q6H", (1, 6, "h")), ("Q2D", (1, 2, "d")), ("QD", (1, 1, "d")), ("BID", (2, 1, "d")), ("TID", (3, 1, "d")),
+    ("QID", (4, 1, "d")), ("6ID", (6, 1, "d")), ("QOD", (1, 2, "d")), ("QAM", (1, 1, "d")), ("Q30M", (1, 30, "min")),
+    ("PRN", ()), ("C", ()), ("Q2J3", ()), ("每周一次", ())])
+def test_a_series_is_no_single_test(pattern: str, repeat: tuple[Any, ...]) -> None:
+    """TQ1-3, OBR-27.2 and ORC-7.2 by table 0335 as Timing, with its bounds; a pattern that says no number is a code."""
+    begin, end = "20240103080000", "20240105080000"
+    tq = f"^{pattern}^^{begin}^{end}"
+    for segments in ([ORC, f"TQ1|1||{pattern}||||{begin}|{end}|R", OBR], [ORC, OBR + "|" * 23 + tq],
+                     [segment("ORC", {1: "NW", 2: "PL1", 7: tq}), OBR]):
+        made = request(*segments)
+        timing = made["occurrenceTiming"]
+        assert timing["code"]["coding"][0]["code"] == pattern and "occurrenceDateTime" not in made
+        said = timing["repeat"]
+        assert said["boundsPeriod"] == {"start": "2024-01-03T08:00:00+08:00", "end": "2024-01-05T08:00:00+08:00"}
+        assert tuple(said[name] for name in ("frequency", "period", "periodUnit") if name in said) == repeat
+
+
+def test_amounts_times_of_day_and_single_tests() -> None:
+    """TQ1-2, 4, 11 and 14; once, or an amount of one, is a single test with its time."""
+    made = request(ORC, "TQ1|1|3^mL&mL&UCUM|Q1D|0730~113005|||20240103||||after meals|||4", OBR)
+    assert made["quantityQuantity"]["value"] == 3 and made["quantityQuantity"]["code"] == "mL"
+    assert made["occurrenceTiming"]["repeat"]["timeOfDay"] == ["07:30:00", "11:30:05"]
+    assert made["occurrenceTiming"]["repeat"]["count"] == 4 and made["note"] == [{"text": "after meals"}]
+    for tq1 in ("TQ1|1|1|Once||||20240103080000||R", "TQ1|1||||||20240103080000||R",
+                "TQ1|1||ONCE^once^HL70335||||20240103080000|||||||1"):
+        single = request(ORC, tq1, OBR)
+        assert single["occurrenceDateTime"] == "2024-01-03T08:00:00+08:00"
+        assert "occurrenceTiming" not in single and "quantityQuantity" not in single
+
+
 def test_orders_by_specimen() -> None:
     """OML^O33: an SPM before its orders holds for all of them up to the next; its OBX and NTE answer no order."""
     conversion = convert(

@@ -21,6 +21,7 @@ from gateway.hl7v2.message import Part, Segment
 from gateway.hl7v2.order_states import NEW
 from gateway.hl7v2.request import Order, Subject, group_number, section_of
 from gateway.hl7v2.specimen import add_specimens
+from gateway.hl7v2.timing import add_timing
 from gateway.source import Resource
 from gateway.terminology import BASE
 
@@ -66,6 +67,8 @@ def add_details(made: Resource, order: Order, timings: list[Segment], diagnoses:
     obr, orc = order.obr, order.orc
     _identify(made, order, builder)
     _time(made, order, timings, control, builder)
+    if timings or obr.raw_field(27) or (orc is not None and orc.raw_field(7)):
+        add_timing(made, timings, obr, orc, builder)
     if _urgency(made, order, timings, builder) == "P":  # table 0485, preop: FHIR's priority has no such code
         made["category"] = [{"coding": [{"system": _PURPOSES, "code": "before-surgery"}]}]
     department = _department(orc, builder) if orc is not None else None
