@@ -280,7 +280,8 @@ def _from_obr(obr: Segment, report_key: str, patient: Reference, as_of: int | No
         made["collection"] = collection
     if not whole and (additive := codeable(origin.part(2), source, "OBR-15.2", "0371")):
         made["container"] = [{"additiveCodeableConcept": additive}]
-    notes = [text for text in ("" if whole else origin.get(3), text_of(obr.repetitions(39))) if text]
+    said = "\n".join(part.get(2) or part.get(9) or part.get(1) for part in obr.repetitions(39))
+    notes = [text for text in ("" if whole else origin.get(3), said.strip()) if text]
     if notes:
         made["note"] = [{"text": text} for text in notes]
     return builder.add(made, as_of, "skip")

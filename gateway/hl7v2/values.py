@@ -89,7 +89,7 @@ def _text(obx: Segment, kind: str, units: dict[str, str], source: Source, lines:
     text = "\n".join("\n".join(part.text for part in line.repetitions(5)) for line in lines)
     if not text.strip():
         return []
-    text = text.strip("\n") if len(lines) > 1 else text
+    text = text.strip("\n")  # \.ce\ before the first line ends none
     return [] if _says_nothing(text, source) else [_by_habit(text, kind, units, source) or _as_text(text)]
 
 
@@ -187,13 +187,10 @@ def _structured(part: Part, obx: Segment, units: dict[str, str], source: Source)
         return _number(pieces[0], units, source)
     if not pieces or comparator not in _SN_SIGNS and comparator != "<>":
         return None  # line ends alone; 10^3: no SN at all
-    # "2+", "1:128", "10-20" as the standard writes them (v2.5.1 2.A.69); what would run together stays apart
-    apart = part.get(4) and (not separator or part.get(4).startswith("-"))
-    text = (" " if apart else "").join(pieces)
-    as_text = Value("valueString", f"{text} {units['unit']}" if units else text)
+    as_text = Value("valueString", " ".join([*pieces, units["unit"]] if units else pieces))
     if low is None or comparator == "<>" or separator == "+":
         return as_text
-    original = _original(text)
+    original = _original("".join(pieces))  # 1:128 and 10-20, as where it is typed ST
     sign = _SN_SIGNS[comparator]
     if separator in (":", "/") and high is not None:
         return Value("valueRatio", {"extension": original, "numerator": quantity(low, units, sign),
