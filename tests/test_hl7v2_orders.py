@@ -307,7 +307,9 @@ def test_amounts_times_of_day_and_single_tests() -> None:
     assert made["quantityQuantity"]["value"] == 3 and made["quantityQuantity"]["code"] == "mL"
     assert made["occurrenceTiming"]["repeat"]["timeOfDay"] == ["07:30:00", "11:30:05"]
     assert made["occurrenceTiming"]["repeat"]["count"] == 4 and made["note"] == [{"text": "after meals"}]
-    for tq1 in ("TQ1|1|1|Once||||20240103080000||R", "TQ1|1||||||20240103080000||R",
+    fed = request(ORC, "TQ1|1||TID^^^^^^^AC^1^hr", OBR)["occurrenceTiming"]["repeat"]
+    assert (fed["frequency"], fed["when"], fed["offset"]) == (3, ["AC"], 60)
+    for tq1 in ("TQ1|1|1|Once^^^^1^d||||20240103080000||R", "TQ1|1||||||20240103080000||R",
                 "TQ1|1||ONCE^once^HL70335||||20240103080000|||||||1"):
         single = request(ORC, tq1, OBR)
         assert single["occurrenceDateTime"] == "2024-01-03T08:00:00+08:00"

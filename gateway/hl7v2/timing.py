@@ -20,8 +20,11 @@ _TIMES_A_DAY = re.compile(r"(BID|TID|QID|([1-9]\d?)ID)")
 _TIMES = {"BID": 2, "TID": 3, "QID": 4}
 _UNITS = {"S": "s", "M": "min", "H": "h", "D": "d", "W": "wk"}
 _WHEN = {"QAM": "MORN", "QPM": "EVE", "QHS": "HS"}
-_ONCE = frozenset(("", "ONCE", "1"))
+_ONCE = frozenset(("ONCE", "1"))
+#: Table 0528 (an event of the day) has R4's own codes; those of an offset are before or after something.
+_EVENTS = frozenset(("AC", "ACD", "ACM", "ACV", "PC", "PCD", "PCM", "PCV", "HS"))
 _PERIOD_UNITS = frozenset(("s", "min", "h", "d", "wk", "mo", "a"))
+_MINUTES = {"min": 1, "h": 60, "hr": 60, "d": 1440}
 _CLOCK = re.compile(r"([01]\d|2[0-3])([0-5]\d)([0-5]\d)?")
 
 
@@ -31,6 +34,7 @@ class _Told(NamedTuple):
     amount: Part  # CQ
     pattern: Part  # CWE of table 0335
     every: tuple[str, str]  # period and its unit, said beside the pattern
+    event: tuple[str, str, str]  # of the day, and how long before or after it
     clock: list[str]  # explicit times
     start: str | None
     end: str | None
@@ -64,16 +68,16 @@ def _places(timings: list[Segment], obr: Segment, orc: Segment | None, builder: 
 def _from_tq1(tq1: Segment, builder: Builder) -> _Told:
     repeated = tq1.first(3)  # RPT
     return _Told(tq1.first(2), repeated.part(1), (repeated.get(5), repeated.get(6)),
-                 [part.text for part in tq1.repetitions(4)], builder.date_time(tq1, 7), builder.date_time(tq1, 8),
-                 tq1.get(14), tq1.text(11).strip(), "TQ1-3")
+                 (repeated.get(8), repeated.get(9), repeated.get(10)), [part.text for part in tq1.repetitions(4)],
+                 builder.date_time(tq1, 7), builder.date_time(tq1, 8), tq1.get(14), tq1.text(11).strip(), "TQ1-3")
 
 
 def _from_tq(segment: Segment, at: int, builder: Builder) -> _Told:
     timing = segment.first(at)
     interval = timing.part(2)  # RI: pattern, and times with commas
-    return _Told(timing.part(1), interval.part(1), ("", ""), [one for one in interval.get(2).split(",") if one],
-                 builder.date_time(segment, at, 4), builder.date_time(segment, at, 5), timing.get(12),
-                 timing.get(8).strip(), f"{segment.name}-{at}")
+    clock = [one for one in interval.get(2).split(",") if one]
+    return _Told(timing.part(1), interval.part(1), ("", ""), ("", "", ""), clock, builder.date_time(segment, at, 4),
+                 builder.date_time(segment, at, 5), timing.get(12), timing.get(8).strip(), f"{segment.name}-{at}")
 
 
 def _amount(sent: Part, builder: Builder) -> dict[str, Any] | None:
@@ -87,7 +91,7 @@ def _series(told: _Told, wanted: str | None, builder: Builder) -> dict[str, Any]
     """A Timing where it says more than one time."""
     code = told.pattern.get(1).strip()
     count = int(told.times) if told.times.isascii() and told.times.isdigit() and len(told.times) < 7 else 0
-    if code.upper() in _ONCE and count < 2 and not told.clock and not told.every[0]:
+    if code.upper() in _ONCE or not (code or count > 1 or told.clock or told.every[0] or told.event[0]):
         return None
     repeat: dict[str, Any] = {}
     bounds = {name: moment for name, moment in (("start", told.start or wanted), ("end", told.end)) if moment}
@@ -96,13 +100,15 @@ def _series(told: _Told, wanted: str | None, builder: Builder) -> dict[str, Any]
     if count > 1:
         repeat["count"] = count
     repeat.update(_repeat(code.upper(), told.every))
+    repeat.update(_around(told.event))
     clock = [f"{hour}:{minute}:{second or '00'}" for one in told.clock
              if (found := _CLOCK.fullmatch(one.replace(":", ""))) for hour, minute, second in [found.groups()]]
     if clock:
         repeat.pop("when", None)  # R4 tim-10
+        repeat.pop("offset", None)
         repeat["timeOfDay"] = clock
     made: dict[str, Any] = {"repeat": repeat} if repeat else {}
-    if code.upper() not in _ONCE:
+    if code:
         made["code"] = codeable(told.pattern, builder.source, told.place, "0335")
     return made or None
 
@@ -122,3 +128,14 @@ def _repeat(code: str, every: tuple[str, str]) -> dict[str, Any]:
     if code in _WHEN:
         return {"frequency": 1, "period": Decimal(1), "periodUnit": "d", "when": [_WHEN[code]]}
     return {}
+
+
+def _around(event: tuple[str, str, str]) -> dict[str, Any]:
+    """RPT.8 to 10: before or after a meal, and by how many minutes (R4 tim-9: of these events alone)."""
+    kind, length, unit = event[0].upper(), decimal(event[1]), event[2].lower()
+    if kind not in _EVENTS:
+        return {}
+    minutes = length * _MINUTES[unit] if length is not None and unit in _MINUTES else None
+    if minutes is None or minutes <= 0 or minutes != int(minutes) or kind == "HS":
+        return {"when": [kind]}
+    return {"when": [kind], "offset": int(minutes)}
