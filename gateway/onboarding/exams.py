@@ -82,6 +82,8 @@ def read(text: str) -> _Read | None:
             view = view or (name if hit else "")
     part, rest = _part(rest)
     rest = _FILLER.sub("", rest)
+    if modality == "NM" and re.search(r"(?<![a-z])pet", said):
+        special = "pet"
     return _Read(modality, part, "both" if plain_and else "none" if is_plain else "", special, view, rest)
 
 
@@ -183,7 +185,7 @@ def candidates(local: str, display: str) -> list[tuple[str, float, str]] | None:
     if found.modality == "BD" and _OTHER_DENSITOMETRY.search(names.plain(display or local)):
         return []
     if found.left and found.modality != "BD":
-        return [] if found.part or found.modality not in ("CT", "DX", "MR", "US") or len(found.left) > 1 else None
+        return [] if found.part or found.modality not in ("CT", "DX", "MR", "US") else None
     if not found.part and found.modality in ("CT", "MR", "US", "DX"):
         return [(item, likeness, why) for item, likeness, why in _without_part(found)] or None
     return [(item, likeness, f"read as {_words(found)}") for item, likeness in _matching(found)]
@@ -226,7 +228,7 @@ def _matching(found: _Read) -> Iterable[tuple[str, float]]:
     elif found.modality in ("CT", "MR"):
         yield from _sections(found)
     elif found.modality == "NM" and found.part in ("whole-body", ""):
-        yield ("ENM0020" if found.part else "ENM0011"), 0.9
+        yield ("ENM0020" if found.part and found.special != "pet" else "ENM0011"), 0.9
     else:
         if code := _ALONE.get((found.modality, found.part if found.modality != "BD" else "")):
             yield code, 0.97

@@ -24,7 +24,7 @@ _TELLING = frozenset(dict(words.pairs("telling"))[""])
 
 
 #: Words of a test's name that tell no test from another.
-_NEUTRAL = frozenset(dict(words.pairs("neutral"))[""].split())
+_NEUTRAL = frozenset(names.words(dict(words.pairs("neutral"))[""]) + tuple(dict(words.pairs("neutral"))[""].split()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +105,25 @@ _PANELS = [(kind, re.compile(r"[\[【]?" + known.pattern + r"[^\s\-:/_—|]{0,4}
 def without_panel(text: str) -> tuple[str, str]:
     """A plain name without the panel that stands before it, and the kind of specimen that the panel tells."""
     for kind, panel in _PANELS:
-        if (found := panel.match(text)) and len(text) > found.end():
-            return text[found.end():], kind
+        if (found := panel.match(text)) and len(text) > found.end() and not (text.isascii() and found[0][-1] == " "
+                                                                             and found[0][-2:-1].isalpha()):
+            rest, further = without_panel(text[found.end():])
+            return rest, kind or further
     if found := _HEADING.match(text):
         heading, rest = text[:found.start(1)], found[1]
-        other = _excreta(heading) or measures.specimen_of_name(heading)
-        if not other and (list(_exactly(rest, 1.0, "")) or _split(rest)):
-            return rest, ""
+        if not measures.specimen_of_name(heading) and _known(rest):
+            return rest, measures.specimen_kind(_excreta(heading))
     return text, ""
 
 
 #: A heading of the menu's own before a dash or a colon.
-_HEADING = re.compile(r"[\[【]?[一-鿿0-9]{2,8}[\]】]?\s*[-:|/·>\]】]\s*(\S.*)")
+_HEADING = re.compile(r"(?:[\[【][^\[\]【】]{1,20}[\]】]\s*|"
+                      r"[^\[\]【】:]{2,30}?(?:\s*[:|·>]\s*|\s+-\s*|(?<=[一-鿿])-))(\S.*)")
+
+
+def _known(text: str) -> bool:
+    outer = names.read(text).outer
+    return bool(list(_exactly(text, 1.0, "")) or list(_exactly(outer, 1.0, "")) or _split(outer) or _covered(outer))
 
 
 def _by_name(display: str, local: str) -> Iterable[_Found]:
@@ -129,9 +136,8 @@ def _by_name(display: str, local: str) -> Iterable[_Found]:
     outer = list(_exactly(name.outer, 0.97, "a name of the item")) if name.inner else []
     if outer:
         return _agreeing(outer, inner)
-    plain = name.outer if all(names.is_method(part) for part in name.inner) else name.whole
-    if split := _split(name.outer) or _covered(plain):
-        return split
+    if split := _split(name.outer) or _covered(name.outer) or _covered(name.whole):
+        return _agreeing(split, inner)
     if slips := _slips(name.outer):
         return _agreeing(slips, inner)
     for part in inner:  # the abbreviation is known, and the name is like one of the item's
@@ -151,6 +157,9 @@ def _exactly(text: str, likeness: float, how: str) -> Iterable[_Found]:
         yield _Found(item, likeness - min(place, 40) * 0.0005, how)
 
 
+_TELLING_INNER = words.pattern("telling-inner")
+
+
 def _agreeing(found: list[_Found], inner: list[str]) -> list[_Found]:
     """Of several, those that what stands in parentheses means too; something unknown there makes all less likely."""
     for part in inner:
@@ -159,6 +168,8 @@ def _agreeing(found: list[_Found], inner: list[str]) -> list[_Found]:
             return both
         if said or measures.specimen_kind(part):
             continue
+        if telling := _TELLING_INNER.search(part):  # what it says beside makes it another test
+            found = [one for one in found if telling[0] in names.plain(catalogue().items[one.item].name_zh)]
         found = [_Found(one.item, one.likeness * 0.9, one.how) for one in found]
     return found
 
@@ -234,9 +245,14 @@ def _is_slip(text: str, spelling: str) -> bool:
             (spelling[edit.dest_pos] if edit.tag != "delete" else "")
         if any(c in _TELLING or c.isdigit() or (c.isascii() and _chinese(text)) for c in touched):
             return False
-        if not _chinese(text) and (edit.src_pos < 3 or not touched.isalpha()):
+        if not _chinese(text) and (not touched.isalpha() or len(_word_at(text, edit.src_pos)) < 6):
             return False
     return bool(edits)
+
+
+def _word_at(text: str, at: int) -> str:
+    """The word around a place: a short one is an abbreviation, of which every letter counts."""
+    return text[:at].rpartition(" ")[2] + text[at:].partition(" ")[0]
 
 
 def _alike(text: str, item: str) -> float:

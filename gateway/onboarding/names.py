@@ -73,7 +73,12 @@ def words(text: str) -> tuple[str, ...]:
         found = [word.replace("抗体", "") for word in found if word not in ("antibody", "抗", "ab", "anti")]
     if any(word.endswith("抗体") for word in found):
         found = [word.removeprefix("抗") for word in found if word not in ("抗", "anti")]
-    return tuple(sorted(word for word in found if word))
+    return tuple(sorted(_singular(word) for word in found if word))
+
+
+def _singular(word: str) -> str:
+    plural = len(word) > 4 and word.isascii() and word[-1] == "s" and word[-2:] not in ("ss", "us", "is")
+    return word[:-1] if plural else word
 
 
 def key(text: str) -> str:
