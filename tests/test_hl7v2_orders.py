@@ -456,6 +456,18 @@ def test_a_credit_finds_its_charge() -> None:
     assert credit.charges[0].credit
 
 
+def test_who_did_it_why_and_which_department_pays() -> None:
+    """FT1-5, 13, 19, 20, 21 (who ordered) and 24 (who entered) of a charge."""
+    item = only(charges(segment("FT1", {**FT1, 5: "20240103", 13: "RAD^放射科", 19: "R07^胸痛^I10~J06",
+                                        20: "D7^钱^医生~D8^孙^医生", 21: "D1^李", 24: "D9^周"}),
+                        "ORC|RE|PL1", "OBR|1|PL1||CBC"), "ChargeItem")
+    assert (item["enteredDate"], item["costCenter"]) == ("2024-01-03", {"display": "放射科"})
+    assert [reason["coding"][0]["code"] for reason in item["reason"]] == ["R07", "J06"]
+    assert [(one["actor"]["display"], "function" in one) for one in item["performer"]] == [
+        ("钱医生", False), ("孙医生", False), ("李", True)]
+    assert item["enterer"]["display"] == "周"
+
+
 @pytest.mark.parametrize("segments, number, filler", [
     (["ORC|RE|PL9|F9", "OBR|1|||CBC", segment("FT1", FT1)], "PL9", ""),
     (["ORC|RE|PL8|F8", "ORC|RE|PL9|F9", segment("FT1", {**FT1, 23: "F9"})], "PL9", ""),

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.errors import Category, GatewayError
+from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import code_text, codeable, decimal, entity_system, identifier
 from gateway.hl7v2.insurance import coverages_from
 from gateway.hl7v2.message import Message, Segment
-from gateway.hl7v2.people import encounter_from, hospital, patient_from, practitioner
+from gateway.hl7v2.people import encounter_from, hospital, patient_from, practitioner, told_time
 from gateway.hl7v2.provenance import add_provenance
 from gateway.hl7v2.request import Numbers, Order, numbers_of, request_key, shares_number
 from gateway.source import Charge, Conversion, Source
@@ -24,6 +25,9 @@ _CHARGE: Final = "CG"
 _CREDIT: Final = "CR"
 BILLING: Final = frozenset((_CHARGE, _CREDIT))
 _OTHERS: Final = frozenset(("CO", "PY", "AJ"))
+
+#: Table 0443, as ChargeItem.performer.function.
+_ORDERED = {"system": f"{tables.V2}0443", "code": "OP", "display": "Ordering Provider"}
 
 
 @dataclass(slots=True)
@@ -107,6 +111,8 @@ def _add_item(ft1: Segment, charge: Charge, request: str, patient: Reference, en
         made["context"] = {**encounter}
     if done := builder.date_time(ft1, 4):
         made["occurrenceDateTime"] = done
+    if performers := _took_part(ft1, builder):
+        made["performer"] = performers
     if request:
         made["supportingInformation"] = [{"reference": f"ServiceRequest/{source.id_for('ServiceRequest', request)}"}]
     made["performingOrganization"] = builder.hospital()
@@ -114,9 +120,24 @@ def _add_item(ft1: Segment, charge: Charge, request: str, patient: Reference, en
         made["quantity"] = {"value": quantity}
     if price := _money(ft1):
         made["priceOverride"] = price
-    if (entered := ft1.first(21)) and (person := practitioner(entered, builder)):
+    if department := ft1.get(13, 2) or ft1.get(13):
+        made["costCenter"] = {"display": department}
+    if (entered := ft1.first(24)) and (person := practitioner(entered, builder)):
         made["enterer"] = person
+    if posted := told_time(ft1, 5, builder):
+        made["enteredDate"] = posted
+    if reasons := [reason for part in ft1.repetitions(19) if (reason := codeable(part, source, "FT1-19"))]:
+        made["reason"] = reasons
     builder.add(made, builder.sent_at, "skip")
+
+
+def _took_part(ft1: Segment, builder: Builder) -> list[dict[str, Any]]:
+    """Who did it (FT1-20) and who ordered it (FT1-21)."""
+    found: list[dict[str, Any]] = [{"actor": person} for part in ft1.repetitions(20)
+                                   if (person := practitioner(part, builder))]
+    found += [{"function": {"coding": [{**_ORDERED}]}, "actor": person} for part in ft1.repetitions(21)
+              if (person := practitioner(part, builder))]
+    return found
 
 
 def _money(ft1: Segment) -> dict[str, Any]:
