@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +70,20 @@ def test_no_rule_is_stale(found: tuple[list[Difference], dict[str, str]]) -> Non
 def test_what_we_refuse_is_what_we_do_not_take(found: tuple[list[Difference], dict[str, str]]) -> None:
     """The table above is exactly what we refuse of what the other converter takes."""
     assert Counter(what for what in found[1].values() if what != "compared") == REFUSED
+
+
+def test_the_manual_tells_these_figures(found: tuple[list[Difference], dict[str, str]]) -> None:
+    """gateway/hl7v2/README.md: messages exactly; differences, places and verdicts to a twentieth."""
+    manual = (Path(__file__).parents[1] / "gateway" / "hl7v2" / "README.md").read_text(encoding="utf-8")
+    told = re.search(r"(\d+) public messages have .*?We take (\d+) of them.*?They differ ([\d,]+) times, at (\d+) places: "
+                     r"\*\*ours is right at (\d+), both at (\d+), theirs at (\d+)", manual, re.DOTALL)
+    assert told is not None
+    messages, taken, times, places, *verdicts = (int(number.replace(",", "")) for number in told.groups())
+    assert (messages, taken) == (len(found[1]), sum(what == "compared" for what in found[1].values()))
+    count = summary(by_rule(found[0], rules()))
+    for said, real in zip((times, places, *verdicts), (len(found[0]), count.total(), count["ours"], count["both"],
+                                                       count["theirs"]), strict=True):
+        assert abs(said - real) <= real / 20
 
 
 # ---------------------------------------------------------------- the comparison itself
