@@ -75,8 +75,8 @@ def test_what_we_refuse_is_what_we_do_not_take(found: tuple[list[Difference], di
 def test_the_manual_tells_these_figures(found: tuple[list[Difference], dict[str, str]]) -> None:
     """gateway/hl7v2/README.md: messages exactly; differences, places and verdicts to a twentieth."""
     manual = (Path(__file__).parents[1] / "gateway" / "hl7v2" / "README.md").read_text(encoding="utf-8")
-    told = re.search(r"(\d+) public messages have .*?We take (\d+) of them.*?They differ ([\d,]+) times, at (\d+) places: "
-                     r"\*\*ours is right at (\d+), both at (\d+), theirs at (\d+)", manual, re.DOTALL)
+    told = re.search(r"(\d+) public messages have .*?We take (\d+) of them.*?They differ ([\d,]+) times, at (\d+) "
+                     r"places: \*\*ours is right at (\d+), both at (\d+), theirs at (\d+)", manual, re.DOTALL)
     assert told is not None
     messages, taken, times, places, *verdicts = (int(number.replace(",", "")) for number in told.groups())
     assert (messages, taken) == (len(found[1]), sum(what == "compared" for what in found[1].values()))
