@@ -209,6 +209,17 @@ def test_times_that_cannot_be() -> None:
     assert "end" not in appointment(made) and [r.where for r in made.remarks] == ["SCH-11"]
 
 
+def test_a_cancellation_by_number_alone_leaves_the_order_of_a_shared_number_known() -> None:
+    """Where one number stands for several orders, the service is told when it is booked and not when it is cancelled:
+    the cancelled appointment still names the order, or its booking would never be freed."""
+    shared: dict[str, Any] = {"habits": {"orders_share_number": True}}
+    booked = appointment(convert("S12", AIS, **shared))
+    [cancelled] = [a.change(booked) for a in convert("S15", **shared).amendments]
+    assert cancelled is not None and (cancelled["status"], cancelled["basedOn"]) == ("cancelled", booked["basedOn"])
+    [other] = [a.change(booked) for a in convert("S15", SCH.replace("PL1", "PL2"), **shared).amendments]
+    assert other is not None and [r["identifier"]["value"] for r in other["basedOn"]] == ["PL2"]
+
+
 # ---------------------------------------------------------------- what else
 
 def test_without_a_patient() -> None:

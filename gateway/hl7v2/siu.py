@@ -213,11 +213,22 @@ def _on_top(current: Resource | None, made: Resource, patients: int) -> Resource
     elif "start" in made or "requestedPeriod" in made:
         for name in ("start", "end", "_start", "_end", "minutesDuration", "requestedPeriod"):
             kept.pop(name, None)
+    if "basedOn" in told:
+        told["basedOn"] = _orders_known(told["basedOn"], current.get("basedOn", []))
     status = made["participant"][0]["status"]
     before = [{**one, "status": status} for one in current.get("participant", ())]
     new = made["participant"][:patients]
     actors = [one.get("actor") for one in new]
     return {**kept, **told, "participant": new + [one for one in before if one.get("actor") not in actors]}
+
+
+def _orders_known(told: list[Reference], stored: list[Reference]) -> list[Reference]:
+    """The orders told; one by its number alone is what that number was when the service was told with it."""
+    found: list[Reference] = []
+    for one in told:
+        same = [] if "reference" in one else [ref for ref in stored if ref.get("identifier") == one["identifier"]]
+        found += [ref for ref in same or [one] if ref not in found]
+    return found
 
 
 def _status(sch: Segment, builder: Builder) -> str:
