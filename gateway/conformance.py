@@ -274,7 +274,7 @@ def _stored_before(adapter: Adapter, path: Path) -> _Stored:
     """What the examples before this one leave, as if each had come in its turn."""
     stored: _Stored = {}
     for earlier, conversion in _conversions(adapter):
-        if earlier == path:
+        if earlier >= path:
             break
         try:
             amended = {_key(one): one for one in _amended(conversion, stored)}
