@@ -11,7 +11,8 @@ from gateway import conformance
 from gateway.adapter import hospital_folders, load
 from gateway.config import SHIPPED_ADAPTERS
 
-FOLDERS = [folder for parent in [SHIPPED_ADAPTERS, *filter(None, os.environ.get("HUREN_ADAPTERS", "").split(":"))]
+FOLDERS = [folder for parent in [SHIPPED_ADAPTERS, Path(__file__).parent / "dialects",
+                                 *filter(None, os.environ.get("HUREN_ADAPTERS", "").split(":"))]
            for folder in hospital_folders(Path(parent))]
 EXAMPLES = [(folder, example) for folder in FOLDERS for example in conformance.examples(folder)]
 
