@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway import hl7v2
@@ -18,6 +18,7 @@ PIECES = st.lists(st.one_of(st.binary(max_size=30), st.sampled_from([
 
 
 @given(PIECES)
+@example(b"FTS\x1c")
 def test_any_bytes_are_unpacked(raw: bytes) -> None:
     """Nothing raises; the messages are those of ``split``, each in one batch; and whatever came can be answered."""
     messages, envelope = hl7v2.unpack(raw)

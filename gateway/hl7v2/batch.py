@@ -130,7 +130,7 @@ def _header(line: str, codec: str) -> Header | None:
 
 def _count(line: str) -> str:
     """BTS-1 or FTS-1; its delimiter stands behind the name, whatever it is."""
-    return line[4:].split(line[3], 1)[0].strip()
+    return line[4:].split(line[3], 1)[0].strip() if len(line) > 4 else ""
 
 
 def batch_ack(envelope: Envelope, answers: Sequence[Sequence[bytes]], *, now: datetime, control_id: str) -> bytes:
