@@ -183,6 +183,8 @@ def _split(text: str) -> list[_Found]:
             return both
         if left and (names.is_method(latin) or _alike(latin, next(iter(left))) > 70):
             return list(left.values())
+        if not left and len(right) == 1 and len(chinese) > 2 and _is_part(chinese, *right):
+            return [_Found(item, 0.8, "an abbreviation of the item, behind a part of its name") for item in right]
     return []
 
 
@@ -200,6 +202,10 @@ def _covered(text: str) -> list[_Found]:
         if explained == said:
             found.append(_Found(item, 0.93, "names of the item"))
     return found
+
+
+def _is_part(chinese: str, item: str) -> bool:
+    return any(chinese in spelling for spelling in _spellings_of(item))
 
 
 _BEHIND = re.compile(r"(.*[一-鿿][^\s]*?)[\s\-_/:,]+([a-z][a-z0-9 .\-/+%#']*)")
@@ -252,7 +258,7 @@ def _is_slip(text: str, spelling: str) -> bool:
 
 def _word_at(text: str, at: int) -> str:
     """The word around a place: a short one is an abbreviation, of which every letter counts."""
-    return text[:at].rpartition(" ")[2] + text[at:].partition(" ")[0]
+    return re.split(r"[^a-z]", text[:at])[-1] + re.split(r"[^a-z]", text[at:])[0]
 
 
 def _alike(text: str, item: str) -> float:

@@ -16,11 +16,13 @@ import opencc
 from gateway.onboarding import words as words_of
 
 _SIMPLIFIED = opencc.OpenCC("t2s")
-_GREEK = str.maketrans({"α": " alpha ", "β": " beta ", "γ": " gamma ", "κ": " kappa ", "λ": " lambda ", "ß": " beta ",
-                        "μ": "u", "∶": "/", "：": "/", "′": "'", "’": "'", "、": ",", "，": ","})
+_GREEK = str.maketrans({
+    "α": " alpha ", "β": " beta ", "γ": " gamma ", "κ": " kappa ", "λ": " lambda ", "ß": " beta ", "μ": "u", "∶": "/",
+    **dict.fromkeys("→⇒➜»›", ">"), **dict.fromkeys("–—―", "-"), **dict.fromkeys("、，；", ","), "′": "'", "’": "'"})
 _MARKS = re.compile(r"[*★☆●▲△※◆■□✓√^]+")
 _NUMBERING = re.compile(r"^\s*(?:0\d{1,4}(?=[一-鿿a-z])|"
                         r"(?:no\.?\s*)?\d{1,3}\s*(?:[.、)]\s*(?!\d)|-\s+|\s+(?=[一-鿿])))")
+_EXPLAINED = re.compile(r"([^,;]*[^,;\s])\s*[,;]\s*([^,;]*[一-鿿].*)")
 _PARENS = re.compile(r"[(\[【{〔<《]([^()\[\]【】{}〔〕<>《》]*)[)\]】}〕>》]")
 _BEFORE = re.compile(r"^(?:痰|尿液|粪便|大便|24小时尿|24h尿|随机尿|晨尿|血清|血浆|全血|咽拭子|宫颈|分泌物)液?\s+(?=\S)")
 _WORD = re.compile(r"[a-z]+|\d+|[一-鿿]+|[%#/]")
@@ -99,6 +101,8 @@ def read(text: str) -> Name:
     said = plain(text)
     inner = tuple(part.strip() for part in _PARENS.findall(said) if part.strip())
     outer = _PARENS.sub(" ", said).strip(" -_/,.;:")
+    if explained := _EXPLAINED.fullmatch(outer):  # a name, and behind a comma what it is for
+        outer, inner = explained[1].strip(), (*inner, explained[2].strip())
     whole = " ".join(re.sub(r"[(\[【{〔<《)\]】}〕>》]", " ", said).split())
     return Name(whole, inner, outer or whole)
 
