@@ -27,8 +27,7 @@ class Caller:
 
     def may(self, interaction: str, resource_type: str) -> bool:
         """Whether one of the letters of ``cruds`` is allowed on a resource type."""
-        return any(interaction in letters and kind in ("*", resource_type)
-                   for _, kind, letters in _parsed(self.scopes))
+        return bool(_levels(self.scopes, interaction, resource_type))
 
     def require(self, interaction: str, resource_type: str) -> None:
         """FORBIDDEN when ``may`` says no."""
@@ -39,11 +38,16 @@ class Caller:
 
     def sees(self, resource_type: str, interaction: str = "r") -> str | None:
         """The institution whose data alone may be seen or written of this type; None: that of every institution."""
-        levels = {level for level, kind, letters in _parsed(self.scopes)
-                  if interaction in letters and kind in ("*", resource_type)}
-        if "system" in levels:
+        if "system" in _levels(self.scopes, interaction, resource_type):
             return None
         return self.institution or ""  # an institution scope without an institution sees nothing
+
+
+@lru_cache(maxsize=4096)
+def _levels(scopes: tuple[str, ...], interaction: str, resource_type: str) -> frozenset[str]:
+    """The levels at which one of the letters of ``cruds`` is allowed on a resource type: asked for every resource."""
+    return frozenset(level for level, kind, letters in _parsed(scopes)
+                     if interaction in letters and kind in ("*", resource_type))
 
 
 @lru_cache(maxsize=1024)

@@ -42,8 +42,11 @@ class Pending:
 
     def add(self, rows: Rows, person: int, pk: int, institution: int, seen: set[int]) -> None:
         """Rows of a resource that has none yet."""
-        for table, bound in index_schema.bind(rows, person, pk, institution).items():
-            self._insert[table] += bound
+        own, owned, insert = (person, pk), (person, pk, institution), self._insert
+        for table in index_schema.NAMES:
+            if found := rows[table]:
+                mine = owned if table in index_schema.OWNED else own
+                insert[table] += [row + mine for row in found]
         self.remember(rows, seen)
 
     def change(self, before: Rows, after: Rows) -> None:

@@ -93,16 +93,15 @@ Index("idx_term_system", idx_term.c.param, idx_term.c.system)
 
 #: The tables whose rows belong to a resource, in the order to write them.
 OF_RESOURCES = (idx_resource, idx_token, idx_reference, idx_date, idx_string, idx_quantity, idx_result)
+NAMES = tuple(table.name for table in OF_RESOURCES)
+#: Those whose rows end with the number of the institution.
+OWNED = frozenset((idx_resource.name, idx_result.name))
 
 
 def bind(rows: Rows, person: int, pk: int, institution: int) -> dict[str, list[tuple[Any, ...]]]:
     """Complete rows of a resource, in the order of the tables' columns; without ``idx_term``."""
-    own = (person, pk)
-    bound = {table.name: [row + own for row in found] for table in OF_RESOURCES if (found := rows[table.name])}
-    for name in ("idx_resource", "idx_result"):
-        if name in bound:
-            bound[name] = [row + (institution,) for row in bound[name]]
-    return bound
+    own, owned = (person, pk), (person, pk, institution)
+    return {name: [row + (owned if name in OWNED else own) for row in found] for name in NAMES if (found := rows[name])}
 
 
 def changes(old: Rows, new: Rows) -> tuple[dict[str, list[tuple[Any, ...]]], dict[str, list[tuple[Any, ...]]]]:

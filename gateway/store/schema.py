@@ -9,7 +9,8 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData
 
 metadata = MetaData()
 
-#: Single values: ``schema`` (version), ``index`` (hash of the index definition), ``secret:<name>``, ``sequence:<stream>`` …
+#: Single values: ``schema`` (version), ``index`` (hash of the index definition), ``secret:<name>``,
+#: ``sequence:<stream>`` …
 meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False),
              sqlite_with_rowid=False)
 
