@@ -21,8 +21,8 @@ _ORIGINAL = re.compile(r"hl7v2-([0-9a-f]{32})").fullmatch
 Resource = dict[str, Any]
 
 #: What a message tells in passing (a result's Patient, a report's order) is older than all that its own message told:
-#: the copies' times (µs) lie this much before. Those of image headers, which repeat what a scanner was once told, lie as
-#: much before these.
+#: the copies' times (µs) lie this much before. Those of image headers, which repeat what a scanner was once told, lie
+#: as much before these.
 COPY = 10**16
 
 
