@@ -213,11 +213,19 @@ def test_report_and_order_carry_their_numbers_times_and_people() -> None:
     assert report["category"][0]["coding"] == [{"system": f"{V2}0074", "code": "HM", "display": "Hematology"}]
     assert [p.get("display") for p in report["performer"]] == [None, "赵三"]
     assert report["resultsInterpreter"][0]["display"] == "李二"
-    assert (request["status"], request["intent"], request["priority"]) == ("active", "order", "stat")
+    assert (request["status"], request["intent"], request["priority"]) == ("completed", "order", "stat")
     assert (request["occurrenceDateTime"], request["authoredOn"]) == ("2024-01-01", "2023-12-31")
     assert request["requester"]["display"] == "王一" and request["supportingInfo"] == [{"display": "发热"}]
     assert _only(conversion, "Observation")["effectivePeriod"] == report["effectivePeriod"]
     assert _only(conversion, "Observation")["category"][0]["coding"][0]["code"] == "laboratory"
+
+
+@pytest.mark.parametrize(("report", "status"), [
+    ("F", "completed"), ("C", "completed"), ("X", "revoked"), ("P", "active"), ("A", "active"), ("", "active")])
+def test_a_new_order_told_with_its_own_report_is_as_far_as_that_report(report: str, status: str) -> None:
+    """A bedside analyser says ORC-1 NW beside its final result (ORU^R30): nobody waits for that order any more."""
+    obr = segment("OBR", {2: "PL1", 3: "F1", 4: "CBC", 25: report})
+    assert _only(convert("ORC|NW|PL1|F1", obr, WBC), "ServiceRequest")["status"] == status
 
 
 def test_as_of_and_what_happens_when_older() -> None:

@@ -187,6 +187,7 @@ def _request_status(orc: Segment | None, report_status: str, builder: Builder) -
         sent = builder.source.table("ORC-5", orc.get(5)).upper()
         if status := tables.ORDER_STATUS.get(sent):
             return status
-        if not orc.get(5) and (status := tables.ORDER_CONTROL_STATUS.get(orc.get(1).upper())):
-            return status
+        if not orc.get(5) and (status := tables.ORDER_CONTROL_STATUS.get(orc.get(1).upper())) \
+                and (status != "active" or report_status not in ("final", "corrected", "cancelled")):
+            return status  # NW of a bedside analyser (ORU^R30) whose final result is here is no open order
     return tables.STATUS_BY_REPORT.get(report_status, "active")
