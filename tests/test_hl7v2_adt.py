@@ -224,6 +224,14 @@ def test_leave_of_absence_and_cancelled_admission(world: World) -> None:
     assert [s["status"] for s in world.visit()["statusHistory"]] == ["in-progress", "onleave", "in-progress"]
 
 
+def test_a_cancelled_admission_frees_its_bed(world: World) -> None:
+    """A11: no place of the visit is active any more, so that a board of beds shows it free."""
+    world.accepted(adt("A01", pid("A"), pv1(f3="内科^101^1", f44="20240501080000"), at="20240501080000"))
+    assert [place["status"] for place in world.visit()["location"]] == ["active"]
+    world.accepted(adt("A11", pid("A"), pv1(f3="内科^101^1"), at="20240501090000"))
+    assert [place["status"] for place in world.visit()["location"]] == ["completed"]
+
+
 def test_events_in_any_order_end_in_the_same_state(world: World) -> None:
     """Admission, transfer and discharge: status, period and where the patient was are the same in all six orders."""
     def sent(visit: str) -> list[bytes]:

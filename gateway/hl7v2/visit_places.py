@@ -72,7 +72,7 @@ def after(held: list[Place], told: Told, event: Event, start: str, end: str) -> 
     for more in (told.temporary, told.pending):
         if more and all(_key(one) != _key(more) or one.get("extension") != more.get("extension") for one in found):
             found.append(more)
-    if event.code == "A03":
+    if event.code in ("A03", "A11"):  # a bed of a cancelled admission is free as well
         found = [_timed({**one, "status": "completed"}, end=end or event.at) if one.get("status") == "active" else one
                  for one in found]
     return found
