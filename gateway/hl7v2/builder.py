@@ -8,11 +8,11 @@ from typing import Any
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import timestamps
 from gateway.hl7v2.datatypes import code_text, codeable, coding_system, unit_parts
+from gateway.hl7v2.flags import interpretations
 from gateway.hl7v2.memory import Known, fresh, fresh_ranges, keep, memory_of
 from gateway.hl7v2.message import Message, Part, Segment
 from gateway.hl7v2.ranges import reference_range
 from gateway.hl7v2.sections import part_of
-from gateway.hl7v2.values import interpretations
 from gateway.source import Change, Conversion, Resource, Source, Unmapped
 
 Reference = dict[str, Any]

@@ -1,4 +1,4 @@
-"""OBX-5 and OBX-8: the value in every type of table 0125, and its interpretation.
+"""OBX-5: the value in every type of table 0125.
 
 A value that does not fit its declared type (NM with text, an impossible date, SN without a number) stays what the
 hospital sent: a string. Nothing here refuses a result but an ED whose Base64 is broken (`enclosures`).
@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from gateway.errors import GatewayError
-from gateway.hl7v2 import tables, timestamps
+from gateway.hl7v2 import timestamps
 from gateway.hl7v2.datatypes import (
     address_text,
     code_text,
@@ -343,30 +343,3 @@ _READERS: dict[str, _Reader] = {
     **dict.fromkeys(("XTN", "TN"), _contact), "XON": _organization,
     **dict.fromkeys(("CX", "CK", "EI", "HD"), _identifier),
 }
-
-
-def interpretations(obx: Segment, source: Source) -> list[dict[str, Any]]:
-    """OBX-8 as v3-ObservationInterpretation by way of the manifest's table; an unknown flag stays the hospital's.
-
-    Flags that v3 does not have (AC, TOX …) keep table 0078; ``null`` is that table's way to say that there is none.
-    """
-    concepts = []
-    for part in obx.repetitions(8):
-        sent = part.get(1)
-        code = source.table("OBX-8", sent)
-        if not code or code == "null":
-            continue
-        system, table = tables.INTERPRETATION, tables.INTERPRETATIONS
-        if code not in table and code.upper() in table:
-            code = code.upper()
-        if code not in table and code in tables.FLAGS_OF_V2:
-            system, table = f"{tables.V2}0078", tables.FLAGS_OF_V2
-        if display := table.get(code):
-            concept: dict[str, Any] = {"coding": [{"system": system, "code": code, "display": display}]}
-            if sent != code:
-                concept["text"] = sent
-        else:
-            concept = codeable(part, source, "OBX-8")
-        if concept:
-            concepts.append(concept)
-    return concepts
