@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.hl7v2.tables import V2, V3
+from gateway.hl7v2.tables import V3
 
 #: Trigger event → Encounter.status; events that are not here leave it as it is.
 STATUS: Final = {
@@ -64,4 +64,3 @@ PRIORITY_SYSTEM: Final = f"{V3}ActPriority"
 #: Table 0443 → v3-ParticipationType.
 PROVIDER_ROLE: Final = {"AD": ("ADM", "admitter"), "AT": ("ATND", "attender"), "CP": ("CON", "consultant"),
                         "RP": ("REF", "referrer")}
-MODE_OF_ARRIVAL: Final = f"{V2}0430"

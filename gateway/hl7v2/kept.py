@@ -13,7 +13,6 @@ _SECURITY = "who may see a result is decided by the gateway's own rules, never b
 _BILLING = "about payment, which is no part of a shared result"
 _ADMINISTRATION = "about the stay or its administration; what other hospitals need of a stay is taken from other fields"
 _LOGISTICS = "about handling within the laboratory; no result depends on it"
-_SUPERSEDED = "a field of older versions, which the standard has withdrawn"
 _PRIVATE = "a segment of the hospital's own: hooks.py may read it"
 _NO_ELEMENT = "no element of the resources that this message becomes says it"
 _UNREAD = "no resource is made of this segment in this kind of message"

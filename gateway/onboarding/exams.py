@@ -40,7 +40,7 @@ _MODALITIES = [(name, _whole(pattern)) for name, pattern in words.pairs("modalit
 _BOTH, _PLAIN, _CONTRAST = (words.pattern("contrast", name) for name in ("first", "none", "both"))
 _SPECIAL = [(name, _whole(pattern)) for name, pattern in words.pairs("special")]
 _VIEWS = [(name, _whole(pattern)) for name, pattern in words.pairs("view")]
-_FILLER = re.compile("|".join(sorted(_alternatives(dict(words.pairs("filler"))["exam"]), key=len, reverse=True)))
+_FILLER = re.compile("|".join(sorted(_alternatives(words.text("filler", "exam")), key=len, reverse=True)))
 #: The bare name of a section's modality, taken away last: its other names say more.
 _SECTION = words.pattern("section")
 #: Techniques whose name is that of a modality too.

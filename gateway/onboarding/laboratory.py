@@ -20,11 +20,9 @@ from gateway.onboarding import measures, names, words
 from gateway.terminology.catalogue import Item, catalogue
 
 #: Characters that make another test: a slip of the pen may touch any other.
-_TELLING = frozenset(dict(words.pairs("telling"))[""])
-
-
-#: Words of a test's name that tell no test from another.
-_NEUTRAL = frozenset(names.words(dict(words.pairs("neutral"))[""]) + tuple(dict(words.pairs("neutral"))[""].split()))
+_TELLING = frozenset(words.text("telling"))
+#: Words of a test's name that tell no test from another, as they stand in the table and as `names.words` spells them.
+_NEUTRAL = frozenset((*words.text("neutral").split(), *names.words(words.text("neutral"))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,16 +287,16 @@ def judged(one: _Found, item: Item, unit: str, specimen: str, display: str) -> t
     mine = _index().kinds[item.code]
     told = measures.specimen_of_name(names.plain(display)) or measures.specimen_kind(specimen) \
         or measures.specimen_kind(_excreta(names.plain(display))) or without_panel(names.plain(display))[1]
-    if measures.specimens_apart(told, mine) or is_of_another_time(display, unit, item):
+    if measures.specimens_apart(told, mine) or is_another(display, unit, item) or _impossible(unit, item):
         return 0.0, reasons
     likeness = one.likeness
     if told:
         reasons.append("specimen agrees")
         if _finer(specimen, item.specimen) < 0:
             likeness -= 0.03
-    elif mine not in ("blood", "") and "尿" not in one.how:
+    elif mine not in ("blood", ""):
         likeness -= 0.12  # a row that says nothing is of blood more often than not
-    return max(0.01, likeness + _by_unit(unit, item, reasons)), reasons if not _impossible(unit, item) else []
+    return max(0.01, likeness + _by_unit(unit, item, reasons)), reasons
 
 
 _EXCRETA = words.pattern("excreta")
@@ -310,11 +308,11 @@ def _excreta(text: str) -> str:
 
 
 #: Trace elements, which whole blood holds in other amounts than serum.
-_SERUM_ONLY = frozenset(dict(words.pairs("serum-only"))[""].split())
+_SERUM_ONLY = frozenset(words.text("serum-only").split())
 _OTHER_TIME, _BY_EYE, _BY_CHEMISTRY = (words.pattern(table) for table in ("other-time", "by-eye", "by-chemistry"))
 
 
-def is_of_another_time(display: str, unit: str, item: Item) -> bool:
+def is_another(display: str, unit: str, item: Item) -> bool:
     """Whether a name tells another hour, trough, reference or kind of result than the item's own names do."""
     plain = names.plain(display)
     if item.code in _SERUM_ONLY and "全血" in names.unfolded(display):

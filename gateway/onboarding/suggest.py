@@ -34,7 +34,7 @@ class Candidate:
     """An item (or, where asked for, a panel) that a row may be."""
 
     item: str
-    score: float  # 0 to 1, three decimals: how often such a candidate was right on the tuning menus
+    score: float  # 0 to 1, three decimals: by how the name was found, unit and specimen; README.md has what it is worth
     reasons: tuple[str, ...] = field(default=())  # sentences for the person who approves
 
 
@@ -75,7 +75,7 @@ def _tests(row: MenuRow) -> Iterable[Candidate]:
     items = catalogue().items
     for one in laboratory.named(row.local, row.display):
         likeness, reasons = laboratory.judged(one, items[one.item], row.unit, row.specimen, row.display)
-        if likeness and reasons:
+        if likeness:
             likeness += _beside(items[one.item].panels, row)
             yield Candidate(one.item, round(min(0.999, max(0.0, likeness)), 3), tuple(reasons))
 

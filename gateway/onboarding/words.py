@@ -16,6 +16,11 @@ def pairs(table: str) -> list[tuple[str, str]]:
     return [(row["name"], row["pattern"]) for row in _rows("words.tsv") if row["table"] == table]
 
 
+def text(table: str, name: str = "") -> str:
+    """The only text of a table, or that of a name."""
+    return next(found for known, found in pairs(table) if known == name)
+
+
 def patterns(table: str) -> list[tuple[str, re.Pattern[str]]]:
     """Name and pattern of each row of a table; the replacement and what it replaces in those of spellings."""
     return [(name, re.compile(pattern)) for name, pattern in pairs(table)]
@@ -23,7 +28,7 @@ def patterns(table: str) -> list[tuple[str, re.Pattern[str]]]:
 
 def pattern(table: str, name: str = "") -> re.Pattern[str]:
     """The only pattern of a table, or that of a name."""
-    return next(re.compile(text) for found, text in pairs(table) if found == name)
+    return re.compile(text(table, name))
 
 
 def synonyms() -> dict[str, list[str]]:
