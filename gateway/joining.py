@@ -6,11 +6,17 @@ studies of the same person; an order may have several studies. Whichever is stor
 before it is written, so that a corrected one keeps its link in one version, and once more behind the commit, before its
 message is settled; a study looks behind its commit, before it counts as published. Of two that come at the same moment
 at least one sees the other, and after a crash the one that was not settled is run again.
+
+A document that another replaces is superseded in the same way, whichever of the two is stored second.
+When persons become one, or part, the store marks their studies unpublished: to publish them again makes the links as
+they should be now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gateway import search
@@ -18,7 +24,7 @@ from gateway.caller import GATEWAY
 from gateway.fhir import json
 from gateway.fhir.resource import text
 from gateway.hl7v2 import tables
-from gateway.source import Conversion, Resource
+from gateway.source import Amendment, Conversion, Resource
 from gateway.store import types
 from gateway.store.model import Put, Row
 from gateway.terminology import ITEMS
@@ -34,14 +40,70 @@ _SECTION = f"{tables.V2}0074"
 _STUDY_UID = "urn:dicom:uid"
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What is to be looked at once more behind the commit: reports that found no study, documents as `Conversion` has
+    them in ``replaceable``."""
+
+    reports: list[str]
+    documents: dict[str, bool]
+
+    def __bool__(self) -> bool:
+        return bool(self.reports or self.documents)
+
+
 class Joining:
-    """Finds the studies of reports and the reports of studies in one store."""
+    """Finds in one store the studies of reports, the reports of studies, and what has replaced a document."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def fill(self, conversion: Conversion, institution: str) -> list[str]:
+    def fill(self, conversion: Conversion, institution: str) -> Waiting:
+        """Let the conversion's reports and documents say what the store knows of them already."""
+        for id, states in conversion.replaceable.items():
+            self._supersede(conversion, id, states)
+        return Waiting(self._fill_reports(conversion, institution), conversion.replaceable)
+
+    def again(self, waiting: Waiting, institution: str) -> list[Put]:
+        """Behind the commit: what makes reports and documents as they should be now."""
+        return self.of_reports(waiting.reports, institution) + self.of_documents(waiting.documents, institution)
+
+    # ---------------------------------------------------------------- documents
+
+    def of_documents(self, ids: Mapping[str, bool], institution: str) -> list[Put]:
+        """What makes those of these stored documents superseded that another one replaces."""
+        found = self._store.standing([("DocumentReference", id) for id in sorted(ids)])
+        return [Put({**held.resource, "status": "superseded"}, institution, if_match=held.version)
+                for (_, id), held in found.items() if held.resource.get("status") == "current"
+                and self._is_replaced(id, held.as_of, ids[id])]
+
+    def _supersede(self, conversion: Conversion, id: str, states: bool) -> None:
+        """A document that comes after what replaces it."""
+        for change in conversion.changes:
+            if change.resource["id"] == id and change.resource.get("status") == "current" \
+                    and self._is_replaced(id, change.as_of, states):
+                change.resource["status"] = "superseded"
+        for at, told in enumerate(conversion.amendments):
+            if told.id == id and self._is_replaced(id, told.as_of, states):
+                conversion.amendments[at] = replace(told, change=partial(_superseded, told))
+
+    def _is_replaced(self, id: str, as_of: int | None, states: bool) -> bool:
+        """Whether a stored document says that it replaces this one; who says later that it is available has the last
+        word."""
+        wanted = f"DocumentReference/{id}"
+        page = search.search(self._store, GATEWAY, "DocumentReference", [("relatesto", wanted), ("_count", "100")])
+        others = self._store.standing([("DocumentReference", row.id) for row in page.rows])
+        return any(other.as_of is None or as_of is None or not states or other.as_of >= as_of
+                   for other in others.values()
+                   if any(one.get("code") == "replaces" and one.get("target", {}).get("reference") == wanted
+                          for one in other.resource.get("relatesTo", ())))
+
+    # ---------------------------------------------------------------- images
+
+    def _fill_reports(self, conversion: Conversion, institution: str) -> list[str]:
         """Give the conversion's reports the studies that are here; returns the ids of those that found none."""
+        if not conversion.unjoined:
+            return []
         reports = {c.resource["id"]: c.resource for c in conversion.changes
                    if c.resource["resourceType"] == "DiagnosticReport"}
         waiting = []
@@ -141,6 +203,12 @@ def _linked(report: Resource, links: list[dict[str, Any]]) -> Resource:
     if links:
         made.setdefault("imagingStudy", links)
     return made
+
+
+def _superseded(told: Amendment, held: Resource | None) -> Resource | None:
+    """What a message without content makes of a document that another has replaced."""
+    made = told.change(held)
+    return {**made, "status": "superseded"} if made and made.get("status") == "current" else made
 
 
 def _subject(report: Mapping[str, Any]) -> str:

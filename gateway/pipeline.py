@@ -173,12 +173,12 @@ class Pipeline:
         access = Access(f"mllp:{header.sending_facility}", institution, "receive", f"inbox/{inbound.id}", 200, peer)
         sender = _sender(adapter, header, peer) if conversion.orders or conversion.charges else None
         billed = self.ordering.admit(conversion, sender) if sender else []
-        unjoined = self._joining.fill(conversion, institution) if conversion.unjoined else []
+        waiting = self._joining.fill(conversion, institution) if conversion.unjoined or conversion.replaceable else None
         try:
-            # An order is settled when it has been matched, and a report when it has looked for its images behind the
-            # commit, so that a crash in between runs it again.
+            # An order is settled when it has been matched, and a report or a document when it has looked behind the
+            # commit for its images or its replacement, so that a crash in between runs it again.
             self._write(conversion, institution, Unit(
-                settlement=None if conversion.orders or unjoined else settlement, access=access))
+                settlement=None if conversion.orders or waiting else settlement, access=access))
         except Exception as error:
             if sender and billed:
                 self.ordering.take_back(billed, sender)
@@ -187,8 +187,8 @@ class Pipeline:
                 reported = message.header.message_type[0] in ("ORU", "OUL")
                 error.where = "OBR-22" if reported and any(obr.get(22) for obr in message.all("OBR")) else "MSH-7"
             raise
-        if unjoined:
-            self._write_anew(lambda: self._joining.of_reports(unjoined, institution), Unit(settlement=settlement))
+        if waiting:
+            self._write_anew(lambda: self._joining.again(waiting, institution), Unit(settlement=settlement))
         if sender is None or not conversion.orders:
             return receipt
         found, detail = self.ordering.match(conversion, sender)

@@ -210,6 +210,9 @@ class Conversion:
     remarks: list[Remark] = field(default_factory=list)
     #: ids of DiagnosticReports about images that name no study by its UID (`gateway.joining`)
     unjoined: list[str] = field(default_factory=list)
+    #: ids of the DocumentReferences that this message brings or replaces, and whether they stay current beside a
+    #: replacement that is older: it says that they are available, or does not speak of them (`gateway.joining`)
+    replaceable: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

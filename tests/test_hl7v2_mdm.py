@@ -17,9 +17,11 @@ from gateway.errors import Category, GatewayError
 from gateway.fhir import check
 from gateway.fhir import json as fhir_json
 from gateway.fhir.resource import text as text_of
+from gateway.joining import Joining
 from gateway.pipeline import Pipeline, document_key
 from gateway.source import Conversion, Resource
 from gateway.store import Store
+from gateway.store.model import Put
 
 CORPUS = Path(__file__).parents[1].parent / "shared" / "corpus" / "hl7v2"
 V2 = "http://terminology.hl7.org/CodeSystem/v2-"
@@ -285,9 +287,10 @@ class Hospital:
         raw = mdm(event, *segments, time=time, control=f"{event}{time}").encode()
         return self.pipeline.receive_hl7(raw, "10.0.0.9:1").category
 
-    def document(self, number: str = "DOC1") -> Resource:
+    def document(self, number: str = "DOC1", institution: str = "generic-h1") -> Resource:
         """The document as it is now."""
-        [row] = search.search(self.store, GATEWAY, "DocumentReference", [("identifier", number)]).rows
+        [row] = search.search(self.store, GATEWAY, "DocumentReference", [
+            ("identifier", f"urn:huren:{institution}:document|{number}")]).rows
         found: Resource = fhir_json.loads(text_of(row.resource_type, row.id, row.version, row.updated, row.tail))
         return found
 
@@ -354,6 +357,68 @@ def test_a_replacement_supersedes_what_it_replaces(hospital: Hospital) -> None:
     assert hospital.document("DOC2")["relatesTo"] and hospital.content("DOC2") == ["新"]
     assert hospital.send("T03", "20240102100400", txa()) is None
     assert hospital.document()["status"] == "current"
+
+
+@pytest.mark.parametrize("event", ["T01", "T02"])
+def test_a_document_that_comes_after_its_replacement_is_superseded(hospital: Hospital, event: str) -> None:
+    """With content and without, in one version; the replacement's own edits keep what it replaces."""
+    hospital.send("T10", "20240102100100", txa("DOC2", parent="DOC1"), line(1, "新"))
+    hospital.send("T08", "20240102100200", txa("DOC2"), line(1, "新二"))
+    assert hospital.document("DOC2")["relatesTo"][0]["code"] == "replaces"
+    body = [line(1, "旧")] if event == "T02" else []
+    assert hospital.send(event, "20240102100000", txa(), *body) is None
+    assert states(hospital.document()) == ("superseded", "final", "1")
+    assert hospital.content() == (["旧"] if body else [])
+    assert states(hospital.document("DOC2")) == ("current", "amended", "2") and hospital.content("DOC2") == ["新二"]
+    assert hospital.pipeline.replay(3).category is None and states(hospital.document())[2] == "1"
+
+
+@pytest.mark.parametrize("available, status", [("", "superseded"), ("AV", "current")])
+def test_a_replaced_document_is_revived_only_by_saying_so_later(hospital: Hospital, available: str,
+                                                                status: str) -> None:
+    """A message later than the replacement, with content: whether the document is stored already or comes with it."""
+    hospital.send("T10", "20240102100100", txa("DOC2", parent="DOC1"), line(1, "新"))
+    assert hospital.send("T02", "20240102100200", txa(available=available), line(1, "旧")) is None
+    assert hospital.document()["status"] == status
+    hospital.send("T02", "20240102100000", txa("DOC3"), line(1, "旧"))
+    hospital.send("T10", "20240102100100", txa("DOC4", parent="DOC3"), line(1, "新"))
+    assert hospital.document("DOC3")["status"] == "superseded"
+    assert hospital.send("T08", "20240102100200", txa("DOC3", available=available), line(1, "旧二")) is None
+    assert hospital.document("DOC3")["status"] == status and hospital.content("DOC3") == ["旧二"]
+
+
+def test_who_appends_or_was_told_of_elsewhere_replaces_nothing(hospital: Hospital) -> None:
+    """An addendum, and another hospital's document of the same number, leave a later one current."""
+    hospital.send("T06", "20240102100100", txa("DOC2", parent="DOC1"), line(1, "补充"))
+    other = mdm("T10", txa("DOC2", parent="DOC1"), line(1, "新"), time="20240102100100").replace("|H1|", "|H2|")
+    assert hospital.pipeline.receive_hl7(other.encode(), "10.0.0.9:1").category is None
+    assert hospital.send("T02", "20240102100000", txa(), line(1, "旧")) is None
+    assert hospital.document()["status"] == "current"
+    assert hospital.document("DOC2", "generic-h2")["relatesTo"][0]["code"] == "replaces"
+
+
+@pytest.mark.parametrize("unseen", ["gateway.joining.Joining._supersede", "gateway.hl7v2.mdm._supersede"])
+def test_of_two_at_the_same_moment_the_replaced_one_is_superseded(
+        hospital: Hospital, monkeypatch: pytest.MonkeyPatch, unseen: str) -> None:
+    """Neither saw the other before it was written: the second looks behind its commit, also after a crash there."""
+    messages = [("T10", "20240102100100", txa("DOC2", parent="DOC1"), line(1, "新")),
+                ("T02", "20240102100000", txa(), line(1, "旧"))]
+    if "mdm" in unseen:
+        messages.reverse()
+    assert hospital.send(*messages[0]) is None
+    again = Joining.again
+
+    def crash(*_: object) -> list[Put]:
+        raise GatewayError(Category.BUSY, "the machine stops here")
+
+    monkeypatch.setattr(unseen, lambda *_: None)
+    monkeypatch.setattr(Joining, "again", crash)
+    assert hospital.send(*messages[1]) == Category.BUSY.value
+    assert hospital.document()["status"] == "current" and hospital.document("DOC2")["status"] == "current"
+    monkeypatch.setattr(Joining, "again", again)
+    [row] = hospital.store.inbox("received")
+    assert hospital.pipeline.replay(row.id).category is None and not hospital.store.inbox("received")
+    assert hospital.document()["status"] == "superseded" and hospital.document("DOC2")["status"] == "current"
 
 
 def test_a_replacement_may_come_alone(hospital: Hospital) -> None:

@@ -1,7 +1,8 @@
 """MDM: documents as DocumentReference, their bytes as Binary (v2.5.1 chapter 9; guide: OBX and NTE[DocumentReference]).
 
 A document is its unique number (TXA-12): notification, content, edits and cancellation are versions of one resource.
-A message without content (T01, T03, T05 …) leaves the content that is stored.
+A message without content (T01, T03, T05 …) leaves the content that is stored. A document that another has replaced is
+superseded, whichever of the two comes first (`gateway.joining`).
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def convert_documents(message: Message, source: Source) -> Conversion:
     replaced = [_add(one, orders, orcs, subject, builder) for one in documents]
     for parent in dict.fromkeys(filter(None, replaced)):
         _supersede(parent, builder)
+        builder.conversion.replaceable.setdefault(parent, True)
     add_provenance(builder)
     return builder.finished()
 
@@ -148,10 +150,14 @@ def _add(one: _Document, orders: list[Order], orcs: list[Segment], subject: Subj
     related = _related(one, orders, orcs, subject, builder) + ([parent] if parent and event not in _RELATIONS else [])
     if context := _context(txa, related, subject, builder):
         made["context"] = context
+    states_availability = bool(txa.get(19)) or event == _CANCELLED
+    builder.conversion.replaceable[made["id"]] = states_availability
+    onto = _Onto(bool(content), states_availability)
     if content:
-        builder.add(made, builder.sent_at, "refuse")
+        builder.add_onto(made, builder.sent_at, onto)
     else:
-        _amend(made, bool(txa.get(19)) or event == _CANCELLED, builder)
+        builder.conversion.amendments.append(Amendment(
+            "DocumentReference", made["id"], lambda held: onto(held, made) if held else made, builder.sent_at))
     return parent["reference"].partition("/")[2] if parent and _RELATIONS.get(event) == "replaces" else ""
 
 
@@ -172,21 +178,27 @@ def _supersede(parent: str, builder: Builder) -> None:
     conversion.amendments.append(Amendment("DocumentReference", parent, _superseded, builder.sent_at, "skip"))
 
 
-def _amend(made: Resource, states_availability: bool, builder: Builder) -> None:
-    """A message without content: what is stored keeps its content, what it relates to, and that it was superseded."""
-    def change(current: Resource | None) -> Resource:
-        if current is None:
-            return made
-        kept: Resource = {}
-        if "content" in current:
-            kept["content"] = current["content"]
-        if "relatesTo" in current and "relatesTo" not in made:
-            kept["relatesTo"] = current["relatesTo"]
-        if current.get("status") == "superseded" and not states_availability:
-            kept["status"] = "superseded"
-        return {**made, **kept}
+@dataclass(frozen=True, slots=True)
+class _Onto:
+    """What a later message of a document makes of what is stored: it keeps what it relates to, that it was superseded,
+    and its content where the message has none; CONFLICT where a message with content is the older one."""
 
-    builder.conversion.amendments.append(Amendment("DocumentReference", made["id"], change, builder.sent_at))
+    has_content: bool
+    states_availability: bool
+
+    def __call__(self, held: Resource, made: Resource, late: bool = False) -> Resource:
+        kept: Resource = {}
+        if "content" in held and not self.has_content:
+            kept["content"] = held["content"]
+        if "relatesTo" in held and "relatesTo" not in made:
+            kept["relatesTo"] = held["relatesTo"]
+        if held.get("status") == "superseded" and not self.states_availability:
+            kept["status"] = "superseded"
+        joined = {**made, **kept}
+        if late and {**joined, "meta": None} != {**held, "meta": None}:
+            raise GatewayError(Category.CONFLICT, "a later state of this document is stored already; send its newest "
+                                                  "state", "MSH-7")
+        return joined
 
 
 def _superseded(current: Resource | None) -> Resource | None:
