@@ -380,6 +380,35 @@ def test_a_late_observation_refuses_no_event(world: World) -> None:
     assert world.values("A") == ["172"] and world.visit()["participant"]
 
 
+@pytest.mark.parametrize("wrong, where", [
+    ("OBX|1|NM|||172|cm|||||F", "OBX[1]-3"), ("OBX|1|NM|HT^身高||172|cm|||||Q", "OBX[1]-11"),
+    ("OBX|1|NM|HT^身高||172|cm|||||F|||20241301", "OBX[1]-14"), ("OBX|1|NM|HT^身高|||cm|||||U", "OBX[1]-5"),
+    ("OBX|1|ED|DOC^证||^application^pdf^Base64^%PDF!|||||Q|F", "OBX[1]-5"),
+    ("OBX|1|ED|DOC^证||^application^pdf^Base64^JVBERi0xLjQ=||||||Q", "OBX[1]-11")])
+def test_a_wrong_observation_refuses_no_event(wrong: str, where: str) -> None:
+    """It is left out with a remark that names it; the person, the visit and the other observation are taken."""
+    made = convert("A08", pid("A"), pv1(), wrong, "OBX|2|NM|WT^体重||70|kg|||||F")
+    assert only(made, "Patient") and only(made, "Encounter")
+    assert only(made, "Observation")["code"]["text"] == "体重"
+    remark = one(made.remarks)
+    assert remark.where == where and "is left out" in remark.sentence
+    assert not made.documents and not resources(made, "Binary")
+
+
+@pytest.mark.parametrize("sent, gender, remarked", [
+    ("F", "female", False), ("m", "male", False), ("", None, False), ('""', None, False), ("女", None, True),
+    ("9", None, True)])
+def test_an_unknown_sex_is_left_out_with_a_remark(sent: str, gender: str | None, remarked: bool) -> None:
+    """PID-8 of an event and of a result: the remark names the field and not the value; NK1-15 likewise."""
+    for raw, place in ((adt("A08", pid("A", sex=sent)), "PID-8"),
+                       (result("A", "F1", pid_more=f"|||{sent}"), "PID-8"),
+                       (adt("A08", pid("A"), f"NK1|1|李^红|MTH{'|' * 12}{sent}"), "NK1-15")):
+        made = hl7v2.convert(hl7v2.parse(raw), make_source())
+        assert only(made, "Patient" if place == "PID-8" else "RelatedPerson").get("gender") == gender
+        assert [remark.where for remark in made.remarks] == [place] * remarked
+        assert not any(sent in remark.sentence.split() for remark in made.remarks)
+
+
 def test_iam_says_what_becomes_of_an_allergy(world: World) -> None:
     """A60: added, then deleted as an error (IAM-6 D), by its own number."""
     world.accepted(adt("A60", pid("A"), "IAM|1|DA|PCN^青霉素|SV|皮疹|A|AL7||||20100101||20240501||||C"))

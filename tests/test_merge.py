@@ -17,7 +17,8 @@ from store_samples import change, check_consistent, line
 from gateway.caller import GATEWAY, Caller
 from gateway.config import SHIPPED_ADAPTERS
 from gateway.conformance import examples
-from gateway.hl7v2.merge import OPPOSITE
+from gateway.hl7v2.merge import LINK_ENDED, LINK_SINCE, OPPOSITE
+from gateway.source import Resource
 from gateway.store import Store
 from gateway.store.model import Unit
 from gateway.terminology import ITEMS
@@ -39,8 +40,10 @@ def two(world: World) -> World:
     return world
 
 
-def test_a_merge_answers_for_both_and_its_undo_leaves_nothing(two: World) -> None:
-    """Before: two persons. After A40 every question finds both; after A37 two persons again, everything as it was."""
+def test_a_merge_answers_for_both_and_its_undo_leaves_only_its_time(two: World) -> None:
+    """Before: two persons. After A40 every question finds both; after A37 two persons again, everything as it was but
+    for the time of the undo."""
+    plain = {number: two.patient(number) for number in "AB"}
     before = {number: two.versions("Patient", two.patient_id(number)) for number in "AB"}
     assert (two.values("A"), two.values("B")) == (["1.1"], ["2.2"])
     two.accepted(adt(*MERGE, at="20240502080000"))
@@ -57,7 +60,13 @@ def test_a_merge_answers_for_both_and_its_undo_leaves_nothing(two: World) -> Non
     assert (two.values("A"), two.values("B")) == (["1.1"], ["2.2"])
     for number in "AB":
         versions = two.versions("Patient", two.patient_id(number))
-        assert [versions[0]] == versions[2:] == before[number]  # as before the merge, and the history tells of it
+        assert versions[2:] == before[number]  # the history tells of it
+        other = two.patient_id("AB".replace(number, ""))
+        told = two.patient(number)
+        assert told.pop("extension") == [{"url": LINK_ENDED, "extension": [
+            {"url": "other", "valueReference": {"reference": f"Patient/{other}"}},
+            {"url": "since", "valueInstant": "2024-05-03T00:00:00.000000Z"}]}]
+        assert told == plain[number]
     check_consistent(two.store)
 
 
@@ -152,13 +161,16 @@ def test_a_merge_that_names_no_two_patients_is_refused(two: World, segments: tup
 
 
 def test_a_merge_said_twice_makes_no_version(two: World) -> None:
-    """The same bytes, or the same merge in another message: nothing new."""
+    """The same bytes, or the same merge of one time in another message: nothing new; of a later time, its time."""
     first = adt(*MERGE, at="20240502080000")
     two.accepted(first)
     versions = {n: two.versions("Patient", two.patient_id(n)) for n in "AB"}
     assert two.send(first).resend
-    two.accepted(adt(*MERGE, at="20240503080000"))
+    two.accepted(adt(*MERGE, at="20240502080000"))
     assert versions == {n: two.versions("Patient", two.patient_id(n)) for n in "AB"}
+    two.accepted(adt(*MERGE, at="20240503080000"))
+    [link] = two.patient("A")["link"]
+    assert link["extension"] == [{"url": LINK_SINCE, "valueInstant": "2024-05-03T00:00:00.000000Z"}]
 
 
 def test_the_newest_of_two_crossing_merges_counts_in_any_order(store: Store, tmp_path: Path) -> None:
@@ -181,7 +193,7 @@ def test_link_and_unlink(two: World) -> None:
     assert links(two.patient("A")) == {two.patient_id("B"): "seealso"} and "active" not in two.patient("A")
     assert two.values("A") == ["1.1", "2.2"]
     two.accepted(adt("A37", pid("A"), pid("B"), at="20240503080000"))
-    assert [two.patient("A"), two.patient("B")] == before
+    assert [_without_ends(two.patient(n)) for n in "AB"] == before
     assert two.values("A") == ["1.1"]
 
 
@@ -197,6 +209,70 @@ def test_an_older_undo_does_not_undo_a_newer_merge(two: World) -> None:
     """It comes late; the pair was merged again since."""
     two.accepted(adt(*MERGE, at="20240505080000"), adt(*UNDO, at="20240504080000"))
     assert two.values("A") == ["1.1", "2.2"]
+
+
+@pytest.mark.parametrize("older", [MERGE, ("A24", pid("A"), pid("B")), ("A47", pid("A"), "MRG|B^^^^MR")])
+def test_an_older_merge_does_not_undo_a_newer_undo(two: World, older: tuple[str, ...]) -> None:
+    """It comes late, whatever it is: the pair was told apart since. What registration tells meanwhile keeps that, and a
+    newer merge counts again."""
+    two.accepted(adt(*MERGE, at="20240502080000"), adt(*UNDO, at="20240504080000"),
+                 adt("A08", pid("A", name="王^大明", f6="李"), at="20240505080000"),
+                 adt("A31", pid("B"), at="20240501080000"), adt(*older, at="20240503080000"))
+    assert (two.values("A"), two.values("B")) == (["1.1"], ["2.2"])
+    assert not any({"link", "active"} & two.patient(n).keys() for n in "AB")
+    two.accepted(adt(*UNDO, at="20240504090000"), adt(*older, at="20240504083000"))  # told apart again, as they are
+    assert two.values("A") == ["1.1"]
+    two.accepted(adt(*older, at="20240506080000"))
+    assert two.values("A") == two.values("B") == ["1.1", "2.2"]
+    assert not any(one["url"] == LINK_ENDED for n in "AB" for one in two.patient(n).get("extension", ()))
+    check_consistent(two.store)
+
+
+def test_an_undo_of_patients_that_nobody_knows_is_kept_for_what_comes_later(world: World) -> None:
+    """The A37 comes first of all: the older merge, which comes late, merges nobody."""
+    world.accepted(adt(*UNDO, at="20240503080000"), adt(*MERGE, at="20240502080000"), result("A", "F1", "1.1"))
+    assert (world.values("A"), world.values("B")) == (["1.1"], [])
+
+
+def test_a_late_merge_brings_no_deleted_patient_back(two: World) -> None:
+    """A29 ended A after it was told apart; the older merge, which changes nothing, does not make it active."""
+    two.accepted(adt(*MERGE, at="20240502080000"), adt(*UNDO, at="20240504080000"),
+                 adt("A29", pid("A"), at="20240505080000"), adt(*MERGE, at="20240503080000"))
+    assert two.patient("A")["active"] is False and "link" not in two.patient("A")
+
+
+PAIR = {"A40": ("A40", pid("B"), "MRG|A^^^^MR"), "A47": ("A47", pid("A"), "MRG|B^^^^MR"),
+        "A24": ("A24", pid("A"), pid("B")), "A37": ("A37", pid("B"), pid("A"))}
+KINDS = {"A40": "replaced-by", "A47": "replaces", "A24": "seealso"}
+
+
+def test_the_newest_word_about_two_patients_counts_in_whatever_order(store: Store, tmp_path: Path) -> None:
+    """Any messages about one pair, delivered in any order; an undo that finds nothing to undo is sent again at the end,
+    as `huren inbox replay` does."""
+    world = World(store, tmp_path)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.sampled_from(sorted(PAIR)), min_size=1, max_size=6).flatmap(
+        lambda events: st.tuples(st.just(events), st.permutations(range(len(events))))))
+    def run(case: tuple[list[str], list[int]]) -> None:
+        events, order = case
+        facility = f"P{next(_EXAMPLES)}"
+        world.accepted(*(adt("A28", pid(n), at="20240401080000", facility=facility) for n in "AB"))
+        said = [adt(*PAIR[event], at=f"2024050{n + 1}080000", facility=facility) for n, event in enumerate(events)]
+        refused = [raw for at in order if world.send(raw := said[at]).category is not None]
+        for raw in refused:
+            world.send(raw.replace(b"|P|2.5.1", b"x|P|2.5.1"))  # under another control id
+        found = links(world.patient("A", facility))
+        assert list(found.values()) == ([KINDS[events[-1]]] if events[-1] in KINDS else [])
+
+    run()
+
+
+def _without_ends(patient: Resource) -> Resource:
+    """A Patient as if it had never been linked to another."""
+    extension = [one for one in patient.get("extension", ()) if one["url"] != LINK_ENDED]
+    plain = {name: value for name, value in patient.items() if name != "extension"}
+    return {**plain, "extension": extension} if extension else plain
 
 
 def test_registration_keeps_the_links(two: World) -> None:
@@ -252,7 +328,7 @@ def test_a_number_that_was_somebody_elses_does_not_come_along(world: World, told
     assert world.persons([("H1", "A"), ("H1", "C"), ("H2", "M")]) == [{("H1", "A"), ("H1", "C")}, {("H2", "M")}]
     world.accepted(adt("A37", pid("C", born="20200101", sex="F"), pid("A", born="19850101", sex="F"),
                        at="20240503080000"))
-    assert world.patient("A") == before
+    assert _without_ends(world.patient("A")) == before
     assert world.persons([("H1", "A"), ("H2", "M")]) == [{("H1", "A"), ("H2", "M")}]
 
 
@@ -298,6 +374,7 @@ class _Model:
     """Who is one person, in the plainest way: whoever is linked, and whoever has an equal number that counts."""
 
     kinds: dict[tuple[Who, Who], str] = field(default_factory=dict)  # type of the link from one to the other
+    ended: set[tuple[Who, Who]] = field(default_factory=set)  # who were linked once
     numbers: dict[Who, str] = field(default_factory=dict)
     old: set[Who] = field(default_factory=set)  # whose number is somebody else's, as a merge has shown
 
@@ -313,6 +390,8 @@ class _Model:
             self.kinds.pop((p, q), None)
             if said:
                 self.kinds[p, q] = said
+            else:
+                self.ended.add((p, q))
             if self.is_active(p):
                 self.old.discard(p)
         if kind == "replaces":
@@ -355,7 +434,7 @@ def _step(world: World, example: int, event: str, who: tuple[str, ...], more: li
     pair = (facility, one), (facility, other)
     if event == "A37":
         receipt = world.send(adt(event, first, second, at=time, facility=facility))
-        assert receipt.category == (None if pair in model.kinds else "not-found")
+        assert receipt.category == (None if pair in model.kinds or pair in model.ended else "not-found")
         if pair in model.kinds:
             model.link(*pair, "")
         return

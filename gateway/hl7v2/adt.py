@@ -236,12 +236,27 @@ def _add_visit(person: _Person, event: Event, builder: Builder) -> None:
     if pv1 is not None and not insurances and pv1.raw_field(20):
         add_financial_class(pv1, patient, person.key, as_of, builder)
     subject = Subject(patient, person.key, encounter, group.all("NTE"))
-    before = len(builder.conversion.changes)
     for result in group.results:
+        _add_aside(result, subject, builder)
+
+
+def _add_aside(result: Result, subject: Subject, builder: Builder) -> None:
+    """OBX: what is observed beside the event. One that is wrong is left out with a remark, and one that is older than
+    ours is passed over: neither stops what the event tells of the person."""
+    conversion = builder.conversion
+    before, documents = len(conversion.changes), len(conversion.documents)
+    try:
         add_observation(result, None, subject, builder)
-    for at, change in enumerate(builder.conversion.changes[before:], before):
-        if change.on_older == "refuse":  # a late event tells of the visit all the same
-            builder.conversion.changes[at] = replace(change, on_older="skip")
+    except GatewayError as error:
+        where = error.where.replace("OBX-", f"OBX[{result.obx.sequence}]-", 1)
+        conversion.remarks.append(Remark(where, f"this OBX is left out: {error.message}"))
+        conversion.changes[before:] = [one for one in conversion.changes[before:]
+                                       if one.resource["resourceType"] != "Binary"]  # a document that nothing shows
+        del conversion.documents[documents:]
+        return
+    for at, change in enumerate(conversion.changes[before:], before):
+        if change.on_older == "refuse":
+            conversion.changes[at] = replace(change, on_older="skip")
 
 
 def _none(segments: list[Segment]) -> bool:

@@ -13,7 +13,7 @@ from gateway.hl7v2 import adt_tables, tables
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import address_from, code_text, codeable, contact_from, human_name, identifier_from
 from gateway.hl7v2.message import Segment
-from gateway.hl7v2.people import practitioner, told_time
+from gateway.hl7v2.people import gender_of, practitioner, told_time
 from gateway.source import Resource, Snapshot
 
 _CLINICAL = "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"
@@ -94,7 +94,7 @@ def add_next_of_kin(nk1: Segment, patient: Reference, as_of: int | None, builder
     if contacts := [contact for field, use in ((5, "home"), (6, "work"), (40, ""), (31, "")) if nk1.raw_field(field)
                     for part in nk1.repetitions(field) if (contact := contact_from(part, use))]:
         made["telecom"] = contacts
-    if gender := tables.GENDER.get(builder.source.table("NK1-15", nk1.get(15)).upper()):
+    if gender := gender_of(nk1, 15, builder):
         made["gender"] = gender
     if born := told_time(nk1, 16, builder):
         made["birthDate"] = born[:10]

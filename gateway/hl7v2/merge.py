@@ -2,8 +2,8 @@
 
 Both Patients name each other in ``Patient.link``: who is merged is inactive and ``replaced-by`` the survivor, who
 ``replaces`` it; A24 says ``seealso`` on both. `gateway.identity` makes the person of these links. Each link holds the
-time of the message that made it, so that of two messages about one pair the newer counts, in whatever order they come.
-When a link goes, nothing stays behind. Pure.
+time of the message that made it, and where a link went each Patient keeps the time at which it did: so of two messages
+about one pair the newer counts, in whatever order they come. Nothing else stays behind. Pure.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gateway.source import Resource
 from gateway.terminology import BASE
 
 LINK_SINCE = f"{BASE}/StructureDefinition/patient-link-since"
+LINK_ENDED = f"{BASE}/StructureDefinition/patient-link-ended"
 #: Type of the link on the other side.
 OPPOSITE = {"replaces": "replaced-by", "replaced-by": "replaces", "seealso": "seealso", "": ""}
 
@@ -53,26 +54,29 @@ def apply(patient: Resource, edits: list[Edit], known: bool = True, survivor: Re
     if not edits:
         return patient
     links: list[dict[str, Any]] = list(patient.get("link", ()))
+    ended = _ended(patient)
     for edit in edits:
         at = next((n for n, link in enumerate(links) if _other(link) == edit.other), None)
-        if at is None:
-            if edit.kind:
-                links.append(_link(edit))
-            elif known:
-                raise GatewayError(Category.NOT_FOUND, "these two patients are not linked to each other, so that there "
-                                   "is nothing to undo; name the two numbers that were merged or linked", edit.place)
-        elif edit.since and _since(links[at]) > edit.since:
+        said = _since(links[at]) if at is not None else ended.get(edit.other, "")
+        if edit.since and said > edit.since:
             continue  # what is stored of the two was said later
-        elif not edit.kind:
-            del links[at]
-        elif links[at].get("type") != edit.kind:
-            links[at] = _link(edit)
-    made = {name: value for name, value in patient.items() if name != "link"}
+        if at is None and not edit.kind and known and not said:
+            raise GatewayError(Category.NOT_FOUND, "these two patients are not linked to each other, so that there "
+                               "is nothing to undo; name the two numbers that were merged or linked", edit.place)
+        if at is not None:
+            if edit.since or links[at].get("type") != edit.kind:
+                links[at:at + 1] = [_link(edit)] if edit.kind else []
+        elif edit.kind:
+            links.append(_link(edit))
+        ended.pop(edit.other, None)
+        if edit.since and not edit.kind:
+            ended[edit.other] = edit.since
+    made = {name: value for name, value in _with_ends(patient, ended).items() if name != "link"}
     if any(link.get("type") == "replaced-by" for link in links):
         made["active"] = False
         if survivor and (number := national_keys(survivor)) and national_keys(made) not in ([], number):
             made["identifier"] = [{"use": "old", **one} if _national(one) else one for one in made["identifier"]]
-    elif made.get("active") is False:
+    elif made.get("active") is False and links != patient.get("link", []):
         del made["active"]
         made["identifier"] = [{name: value for name, value in one.items() if name != "use"} if _national(one)
                               and one.get("use") == "old" else one for one in made.get("identifier", ())]
@@ -86,6 +90,32 @@ def _link(edit: Edit) -> dict[str, Any]:
     if edit.since:
         made["extension"] = [{"url": LINK_SINCE, "valueInstant": edit.since}]
     return {**made, "other": {"reference": f"Patient/{edit.other}"}, "type": edit.kind}
+
+
+def ends_of(patient: Resource) -> list[dict[str, Any]]:
+    """The extensions that say which links of the Patient have ended, and when."""
+    return [one for one in patient.get("extension", ()) if one.get("url") == LINK_ENDED]
+
+
+def _ended(patient: Resource) -> dict[str, str]:
+    """Other Patient → when its link to this one was undone."""
+    found = {}
+    for one in ends_of(patient):
+        parts = {part.get("url"): part for part in one.get("extension", ())}
+        found[_other({"other": parts["other"]["valueReference"]})] = str(parts["since"]["valueInstant"])
+    return found
+
+
+def _with_ends(patient: Resource, ended: dict[str, str]) -> Resource:
+    extension = [one for one in patient.get("extension", ()) if one.get("url") != LINK_ENDED]
+    for other, since in ended.items():
+        parts = [{"url": "other", "valueReference": {"reference": f"Patient/{other}"}},
+                 {"url": "since", "valueInstant": since}]
+        extension.append({"url": LINK_ENDED, "extension": parts})
+    made = {**patient, "extension": extension}
+    if not extension:
+        del made["extension"]
+    return made
 
 
 def _national(identifier: dict[str, Any]) -> bool:

@@ -67,7 +67,7 @@ def patient_resource(pid: Segment, builder: Builder) -> tuple[Resource, str]:
         made["name"] = names
     if telecom := _telecom(pid):
         made["telecom"] = telecom
-    if gender := tables.GENDER.get(builder.source.table("PID-8", pid.get(8)).upper()):
+    if gender := gender_of(pid, 8, builder):
         made["gender"] = gender
     _birth(pid, builder, made)
     _death(pid, builder, made)
@@ -80,6 +80,20 @@ def patient_resource(pid: Segment, builder: Builder) -> tuple[Resource, str]:
         made["communication"] = [{"language": language}]
     made["managingOrganization"] = {"reference": f"Organization/{builder.source.institution}"}
     return made, f"{main['system']}|{main['value']}"
+
+
+def gender_of(segment: Segment, field: int, builder: Builder) -> str | None:
+    """Table 0001 as AdministrativeGender; a word that neither the table nor the manifest knows is left out with a
+    remark, for it must not stop a result or a visit."""
+    if not (sent := segment.get(field)):
+        return None
+    place = f"{segment.name}-{field}"
+    known = builder.source.table(place, sent).upper()
+    gender = tables.GENDER.get(known)
+    if gender is None and known.strip():
+        builder.conversion.remarks.append(Remark(place, f"{place} holds a sex that neither the HL7 table nor the "
+                                                 "manifest knows; it is left out, add it to the manifest's tables"))
+    return gender
 
 
 def _addresses(pid: Segment) -> list[dict[str, Any]]:

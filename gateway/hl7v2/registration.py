@@ -58,9 +58,12 @@ def onto(pid: Segment, event: str, edits: list[merge.Edit]) -> Callable[[Resourc
     def change(stored: Resource, sent: Resource, late: bool) -> Resource:
         base, top = (sent, stored) if late else (stored, sent)
         made = {**base, **top}
-        for name, merged in (("identifier", _identifiers(base, top)), ("extension", _by_url(base, top))):
+        extension = [one for one in _by_url(base, top) if one["url"] != merge.LINK_ENDED] + merge.ends_of(stored)
+        for name, merged in (("identifier", _identifiers(base, top)), ("extension", extension)):
             if merged:
                 made[name] = merged
+            else:
+                made.pop(name, None)
         if not late:
             _telecom(made, stored, sent, homes, offices)
             _clear(made, sent, nulls)
