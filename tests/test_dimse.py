@@ -670,6 +670,15 @@ def test_a_start_publishes_what_a_crash_left(studies, publisher):
     assert eventually(lambda: studies.published == ["1.2"])
 
 
+def test_marks_of_other_processes_are_found(studies, publisher, monkeypatch):
+    """A study whose person has changed is marked by whoever stored the change: nobody tells the publisher."""
+    monkeypatch.setattr("gateway.edges.dimse.publisher._LOOK", 0.05)
+    publisher.start()
+    time.sleep(0.1)
+    studies.mark("1.2")
+    assert eventually(lambda: studies.published == ["1.2"], 3)
+
+
 def test_one_version_an_association(studies, publisher):
     """A study is written when its association ends, not before, and once."""
     publisher.start()

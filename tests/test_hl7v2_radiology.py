@@ -305,6 +305,60 @@ def test_a_crash_behind_the_commit_of_the_study_loses_no_link(
     assert _linked(pipeline.store) == [_id(pipeline)] and pipeline.store.dirty_studies() == []
 
 
+# ---------------------------------------------------------------- persons that become one, or part
+
+_ID, _OTHER = "110105198002290013", "11010519800229003X"
+
+
+def _adt(event: str, *segments: str, sent: str = "20240103080000") -> bytes:
+    msh = MSH.format(sent=sent, control=f"{event}{sent}").replace("ORU^R01", f"ADT^{event}")
+    return "\r".join((msh, f"EVN|{event}|{sent}", *segments, "")).encode()
+
+
+def _pid(patient: str, national: str = "") -> str:
+    return PID.format(patient=patient).replace("^MR", "^MR" + (f"~{national}^^^CN^NNCHN" if national else ""))
+
+
+@pytest.mark.parametrize("older", ["report", "images"])
+@pytest.mark.parametrize("joined, parted", [
+    ([_adt("A40", _pid("P1"), "MRG|P2^^^RIS^MR")], None),
+    ([_adt("A24", _pid("P1"), _pid("P2"))], _adt("A37", _pid("P1"), _pid("P2"), sent="20240103090000")),
+    ([_adt("A08", _pid("P1", _ID)), _adt("A08", _pid("P2", _ID))],
+     _adt("A08", _pid("P2", _OTHER), sent="20240103090000")),
+], ids=["merge", "link", "national"])
+def test_images_and_report_whose_patients_become_one_are_joined(
+        pipeline: Pipeline, tmp_path: Path, older: str, joined: list[bytes], parted: bytes | None) -> None:
+    """By a merge, a link, a national identifier that comes later; and parted again. The mark is made in the transaction
+    that moves the persons, so a crash leaves the study to be published."""
+    steps: list[Callable[[], None]] = [lambda: _send(pipeline, _oru()),
+                                       lambda: _dicom(pipeline, tmp_path, patient="P2")]
+    for step in steps if older == "report" else reversed(steps):
+        step()
+    assert _linked(pipeline.store) == []
+    for message in joined:
+        _send(pipeline, message)
+    [study] = pipeline.store.dirty_studies()
+    assert study.study_instance_uid == UID
+    assert pipeline.publish_studies() == 1 and pipeline.store.dirty_studies() == []
+    assert _linked(pipeline.store) == [_id(pipeline)]
+    if parted is not None:
+        _send(pipeline, parted)
+        assert pipeline.publish_studies() == 1 and pipeline.store.dirty_studies() == []
+        assert _linked(pipeline.store) == []
+
+
+def test_persons_that_become_one_mark_no_other_studies(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Nothing is published again where no report of the same hospital comes to the study's person, or where the study
+    has no number."""
+    _dicom(pipeline, tmp_path, patient="P2")
+    _dicom(pipeline, tmp_path, patient="P2", accession=None, study=UID + "4")
+    _send(pipeline, _oru().replace(b"|H9|", b"|H8|"))
+    for institution, patient in (("H8", "P1"), ("H9", "P2"), ("H9", "P3")):
+        _send(pipeline, _adt("A08", _pid(patient, _ID)).replace(b"|H9|", f"|{institution}|".encode()))
+    persons = {row.person for row in search.search(pipeline.store, GATEWAY, "Patient", "").rows}
+    assert len(persons) == 1 and pipeline.store.dirty_studies() == []
+
+
 def test_report_and_images_at_the_same_moment(pipeline: Pipeline, tmp_path: Path) -> None:
     """Many pairs, each from two threads at once: every report has its link at the end."""
     count = 12

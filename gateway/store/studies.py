@@ -1,4 +1,6 @@
-"""Stored DICOM objects by study, and which studies have some that their ImagingStudy does not show yet."""
+"""Stored DICOM objects by study, and which studies are to be published: some objects are not shown by their
+ImagingStudy yet, or the person has changed, so that other reports may be about it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from gateway.source import Resource
 from gateway.store.codec import Codec
 from gateway.store.database import Reader, Transaction
 from gateway.store.model import DirtyStudy, Instance
@@ -15,6 +18,8 @@ from gateway.store.writer import Job
 
 _COLUMNS = ("pk", "study", "received", "size", "dict", "kept", "digest", "sop_uid", "series_uid", "object_key",
             "calling_aet", "facts")
+_MARK = ("UPDATE study SET first_dirty = CASE WHEN generation > published THEN first_dirty ELSE ? END, last_dirty = ?, "
+         "generation = generation + 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +67,7 @@ def put(transaction: Transaction, jobs: Sequence[Job], institution: Callable[[st
                      i.object_key, i.calling_aet, a.facts))
     numbers = transaction.next("instance", len(rows)) if rows else ()
     transaction.insert("instance", _COLUMNS, [(pk, *row) for pk, row in zip(numbers, rows, strict=True)])
-    transaction.many("UPDATE study SET first_dirty = CASE WHEN generation > published THEN first_dirty ELSE ? END, "
-                     "last_dirty = ?, generation = generation + 1 WHERE key = ?",
-                     [(now, now, study) for study in sorted(dirty)])
+    transaction.many(f"{_MARK} WHERE key = ?", [(now, now, study) for study in sorted(dirty)])
 
 
 def _studies(transaction: Transaction, wanted: set[tuple[str, int]], now: int) -> dict[tuple[str, int], int]:
@@ -77,6 +80,35 @@ def _studies(transaction: Transaction, wanted: set[tuple[str, int]], now: int) -
     transaction.insert("study", ("key", "first_dirty", "last_dirty", "generation", "published", "institution", "uid"),
                        [(key, now, now, 0, 0, number, uid) for key, (uid, number) in fresh])
     return found | {study: key for key, study in fresh}
+
+
+class Regrouped:
+    """Reports and studies of persons that become one, or part: `gateway.joining` joins the same hospital's and the same
+    person's by a number, so a study that comes to a report's person, or goes from it, looks for its reports again."""
+
+    TYPES = ("DiagnosticReport", "ImagingStudy")
+
+    def __init__(self) -> None:
+        self._reports: dict[int, set[tuple[int, int]]] = {}
+        self._studies: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def see(self, resource: Resource, institution: int, before: int, after: int) -> None:
+        """A resource of these types with its person before and after."""
+        if resource["resourceType"] == "DiagnosticReport":
+            self._reports.setdefault(institution, set()).add((before, after))
+            return
+        numbers = resource.get("identifier", ())
+        if any(coding.get("code") == "ACSN" for one in numbers for coding in one.get("type", {}).get("coding", ())):
+            for one in numbers:
+                if one.get("system") == "urn:dicom:uid":
+                    uid = str(one.get("value", "")).removeprefix("urn:oid:")
+                    self._studies[uid, institution] = before, after
+
+    def write(self, transaction: Transaction, now: int) -> None:
+        """Mark the studies unpublished, with the change of persons in one transaction."""
+        transaction.many(f"{_MARK} WHERE uid = ? AND institution = ?", sorted(
+            (now, now, *study) for study, (before, after) in self._studies.items()
+            if any((report[0] == before) != (report[1] == after) for report in self._reports.get(study[1], ()))))
 
 
 def published(transaction: Transaction, studies: Sequence[tuple[int, int]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -11,7 +11,8 @@ from gateway.caller import Caller
 from gateway.errors import Category, GatewayError
 from gateway.fhir.resource import tail
 from gateway.identity import completed, person_keys
-from gateway.store import index_schema, ledger, persons, types
+from gateway.source import Resource
+from gateway.store import index_schema, ledger, persons, studies, types
 from gateway.store.codec import Codec
 from gateway.store.database import Retry, Transaction
 from gateway.store.index import Pending, Rows, resource_of, rows_of
@@ -250,7 +251,7 @@ class Units:
         index = Pending()
         if linked.moves:
             own = {head.pk for head in plan.heads.values()}  # these move with their change
-            move(transaction, self._codec, index, self._seen, linked.moves, own)
+            move(transaction, self._codec, index, self._seen, linked.moves, own, self._now)
         self._set_persons(linked.person)
         self._update()
         self._insert()
@@ -329,23 +330,33 @@ _OF_PERSON = ("SELECT pk, id, institution, dict, body FROM resource WHERE body I
 
 
 def move(transaction: Transaction, codec: Codec, index: Pending, seen: set[int],
-         moves: dict[bytes, tuple[int, int]], leave: set[int]) -> None:
+         moves: dict[bytes, tuple[int, int]], leave: set[int], now: int) -> None:
     """Point every resource of each Patient in ``moves`` from the former person to the new, but those in ``leave``."""
     found: list[tuple[int, int]] = []
-    kinds = [indexing.type_key(name) for name in types.NAMES]
-    for before in sorted({before for before, _ in moves.values()}):
-        for pk, key, institution, number, body in transaction.among(_OF_PERSON, kinds, (before,)):
-            if pk in leave:
-                continue
-            resource = resource_of(bytes(key), codec.decompress(number, bytes(body)))
-            former, after = moves.get(types.pack(indexing.owner(resource)), (0, 0))
-            if former == before:
+    regrouped = studies.Regrouped()
+    former = {before for before, _ in moves.values()}
+
+    def of(person: int, names: Sequence[str]) -> Iterator[tuple[int, int, Resource]]:
+        kinds = [indexing.type_key(name) for name in names]
+        for pk, key, institution, number, body in transaction.among(_OF_PERSON, kinds, (person,)):
+            yield pk, institution, resource_of(bytes(key), codec.decompress(number, bytes(body)))
+
+    for before in sorted(former):
+        for pk, institution, resource in of(before, types.NAMES):
+            held, after = moves.get(types.pack(indexing.owner(resource)), (before, before))
+            if resource["resourceType"] in studies.Regrouped.TYPES:
+                regrouped.see(resource, institution, before, after)
+            if held == before != after and pk not in leave:
                 rows = indexing.extract(resource)
                 index.change(index_schema.bind(rows, before, pk, institution),
                              index_schema.bind(rows, after, pk, institution))
                 found.append((after, pk))
+    for person in sorted({after for _, after in moves.values()} - former):
+        for _, institution, resource in of(person, studies.Regrouped.TYPES):
+            regrouped.see(resource, institution, person, person)
     transaction.many("UPDATE resource SET person = ? WHERE pk = ?", sorted(found, key=lambda row: row[1]))
     ledger.move(transaction, moves)
+    regrouped.write(transaction, now)
 
 
 def _stored(head: _Head | None) -> _Head | None:

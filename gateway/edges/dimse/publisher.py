@@ -1,6 +1,7 @@
 """When a study's ImagingStudy is written: once an association, or once things are quiet; never once a slice.
 
 What is stored and not yet shown is marked in the store, so a crash loses nothing: it is published at the next start.
+Other processes mark studies too, whose person has changed: the marks are looked at now and then without being told.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ log = logging.getLogger("huren.dimse")
 QUIET_SECONDS = 5.0  # nothing new for so long
 LONGEST_SECONDS = 60.0  # a study that never gets quiet is shown as far as it is
 _TICK = 1.0
+_LOOK = 10.0  # between two looks at the marks when nothing is known to wait
 _BACKOFF_LIMIT = 300.0
 
 _Key = tuple[str, str]  # institution, Study Instance UID
@@ -64,7 +66,7 @@ class Publisher:
     def _run(self) -> None:
         self._pass(everything=True)
         while not self._stop:
-            self._wake.wait(_TICK if self._waiting else None)
+            self._wake.wait(_TICK if self._waiting else _LOOK)
             if self._stop:
                 break
             self._wake.clear()
