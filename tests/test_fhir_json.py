@@ -137,6 +137,16 @@ def test_a_resend_has_an_equal_tail() -> None:
     assert resource.tail(first) != resource.tail(other)
 
 
+@pytest.mark.parametrize("order", [("id", "meta", "status"), ("status", "meta", "id"), ("meta", "status", "id", "_id")])
+def test_the_tail_begins_with_the_rest_of_meta(order: tuple[str, ...]) -> None:
+    """Wherever meta and id stand, meta's own elements come first, and nothing of the head is in the tail."""
+    members: dict[str, Any] = {"id": "a", "_id": {"extension": []}, "status": "final",
+                               "meta": {"versionId": "3", "source": "urn:a", "_versionId": {"id": "v"}, "profile": []}}
+    given_ = {"resourceType": "Observation"} | {name: members[name] for name in order}
+    assert resource.tail(given_) == b',"source":"urn:a","profile":[]},"status":"final"}'
+    assert given_ == {"resourceType": "Observation"} | {name: members[name] for name in order}
+
+
 # ---------------------------------------------------------------- subsets
 
 _PATIENT = {

