@@ -87,8 +87,9 @@ class Pipeline:
         """
         header, refusal = _peek(raw)
         asked = hl7v2.asked(raw, header)
-        inbound = self.store.record(raw, "hl7v2", peer, control_id=header.control_id if header else "",
-                                    facility=header.sending_facility if header else "", durable=asked.commits_first)
+        known = (header.control_id, header.sending_facility) if header else ("", "")
+        inbound = self.store.record(raw, "hl7v2", peer, *known, durable=True) if asked.commits_first \
+            else self.store.note(raw, "hl7v2", peer, *known)
         arrival = self._arrival(raw, peer, header, inbound, refusal)
         if arrival.adapter is not None and arrival.adapter.acknowledgement_mode == "original":
             asked = hl7v2.asked(raw, header, is_original=True)
@@ -148,6 +149,7 @@ class Pipeline:
                 # It stays `received`, to be run again at the next start or when it is resent; or what is stored already
                 # stays stored, though whoever sent it now may not.
                 receipt = _refused(inbound.id, error)
+                self.store.leave(inbound)
             else:
                 receipt = self._quarantine(inbound.id, institution, header, error)
         except Exception as error:  # whatever escapes is our fault; the raw bytes are kept and replayable

@@ -48,7 +48,8 @@ def endless(store: Store, seed: str) -> None:
     """Record and store messages of five resources, saying each that was acknowledged, until killed."""
     n = 0
     while True:
-        inbound = store.record(f"message {seed} {n}".encode(), "hl7v2", "test")
+        keep = store.note if n % 2 else store.record
+        inbound = keep(f"message {seed} {n}".encode(), "hl7v2", "test")
         unit = Unit([Put(observation(f"{seed}-{n}-{k}", f"p{n % 50}", str(k))) for k in range(5)],
                     Settlement(inbound.id, "stored", "hz", "ORU^R01", Receipt(inbound.id, resources=5)))
         store.write(unit, GATEWAY)
@@ -62,10 +63,21 @@ def received(store: Store, seed: str) -> None:
     sys.stdin.read()
 
 
+def noted(store: Store, seed: str) -> None:
+    """Note three messages, settle the second, then wait for the end."""
+    store.write(Unit([Put(observation("first", "p1"))]), GATEWAY)  # takes ids for what is to come
+    for n in range(3):
+        inbound = store.note(f"message {seed} {n}".encode(), "hl7v2", "peer", "id", "LAB1")
+        if n == 1:
+            store.write(Unit([], Settlement(inbound.id, "stored", "hz", "", Receipt(inbound.id))), GATEWAY)
+    print("noted", flush=True)
+    sys.stdin.read()
+
+
 def resend(store: Store, seed: str) -> None:
     """Record the same messages as everyone else and store each that is not stored."""
     for n in range(40):
-        inbound = store.record(f"message {n}".encode(), "hl7v2", "test")
+        inbound = (store.note if n % 3 else store.record)(f"message {n}".encode(), "hl7v2", "test")
         if inbound.receipt is None:
             store.write(Unit([Put(observation(f"o{n}", "p1", str(n)))],
                              Settlement(inbound.id, "stored", "hz", "ORU^R01", Receipt(inbound.id, resources=1))),
@@ -108,7 +120,7 @@ def once(store: Store, seed: str) -> None:
 
 if __name__ == "__main__":
     name, data, url, seed = sys.argv[1:5]
-    program = {f.__name__: f for f in (same, own, endless, received, resend, decide,
+    program = {f.__name__: f for f in (same, own, endless, received, noted, resend, decide,
                                             decide_endless, once)}[name]
     opened = open_store(Settings(data=Path(data), database_url=url))
     program(opened, seed)

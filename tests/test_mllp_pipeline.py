@@ -391,7 +391,7 @@ class Away:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self._store, name)
-        return self._waiting(found) if name in ("record", "write", "settle_refused") else found
+        return self._waiting(found) if name in ("record", "note", "write", "settle_refused") else found
 
     def _waiting(self, method: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **named: object) -> object:

@@ -114,3 +114,17 @@ def test_only_what_no_living_process_works_on_is_taken_over(store: Store, settin
     assert [] == store.inbox_received()
     store.write(Unit([], Settlement(inbox_id, "stored", "hz", "ORU^R01", Receipt(inbox_id))), GATEWAY)
     assert "stored" == store.inbox()[0].status
+
+
+def test_what_a_dead_process_had_noted_is_run_once(store: Store, settings: Settings) -> None:
+    """While it lives its journal is its own; when it is killed, what it had not settled is ours."""
+    with _running(settings, "noted", "x") as [process]:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert [] == store.inbox_received()
+        process.kill()
+        process.wait()
+        left = store.inbox_received()
+    assert [(b"message x 0", 2), (b"message x 2", 2)] == [(row.raw, row.attempts) for row in left]
+    assert [] == store.inbox_received() and [] == list((settings.data / "journal").iterdir())
+    assert {"stored": 1, "received": 2} == {status: len(store.inbox(status)) for status in ("stored", "received")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from gateway.store.writer import Job
 RECEIVED, STORED, QUARANTINED = range(3)
 _COLUMNS = ("id", "received", "owner", "dict", "attempts", "status", "institution", "resources", "digest", "protocol",
             "peer", "facility", "control_id", "message_type", "raw")
+_ENDED = ("settled", "category", "message", "where", "detail", "remark", "remark_where")
 _RECEIPT = 'category, message, "where", detail, remark, remark_where, resources'
 _SHOWN = ("id, received, settled, protocol, peer, facility, control_id, institution, message_type, status, attempts, "
           + _RECEIPT)
@@ -23,7 +24,7 @@ _SHOWN = ("id, received, settled, protocol, peer, facility, control_id, institut
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A message to record."""
+    """A message to record. ``received``: µs, 0 for the time of the transaction; ``id`` 0: it has none yet."""
 
     digest: bytes
     protocol: str
@@ -32,25 +33,23 @@ class Arrival:
     facility: str
     dict: int
     raw: bytes
+    received: int = 0
+    id: int = 0
 
 
-def arrival(raw: bytes, protocol: str, peer: str, control_id: str, facility: str, codec: Codec) -> Arrival:
+def arrival(raw: bytes, protocol: str, peer: str, control_id: str, facility: str, codec: Codec,
+            received: int = 0) -> Arrival:
     """Digest and compressed bytes, made in the caller's thread."""
     digest = message_digest(protocol, raw)
     number, body = codec.compress(f"raw:{protocol}", raw)
-    return Arrival(digest, protocol, peer, control_id, facility, number, body)
+    return Arrival(digest, protocol, peer, control_id, facility, number, body, received)
 
 
 def record(transaction: Transaction, jobs: Sequence[Job], now: int, boot: int) -> None:
     """Keep what is new; say of what came before how it ended, or that it is to be run again."""
-    arrivals: list[Arrival] = [job.value for job in jobs]
-    known = {bytes(row[0]): (row[1], row[2], row[3:]) for row in transaction.among(
-        f"SELECT digest, id, status, {_RECEIPT} FROM inbox WHERE digest IN ?*", sorted({a.digest for a in arrivals}))}
-    fresh = {a.digest: a for a in arrivals if a.digest not in known}
-    ids = dict(zip(sorted(fresh), transaction.next("inbox", len(fresh)) if fresh else (), strict=True))
-    transaction.insert("inbox", _COLUMNS, [
-        (ids[digest], now, boot, a.dict, 1, RECEIVED, 0, 0, digest, a.protocol, a.peer, a.facility, a.control_id, "",
-         a.raw) for digest, a in sorted(fresh.items())])
+    known = _known(transaction, [job.value for job in jobs])
+    fresh = {job.value.digest: job.value for job in jobs if job.value.digest not in known}
+    ids = _insert(transaction, fresh, now, boot)
     again = set()
     for job in jobs:
         if job.value.digest in ids:
@@ -66,6 +65,43 @@ def record(transaction: Transaction, jobs: Sequence[Job], now: int, boot: int) -
                      [(boot, inbox_id) for inbox_id in sorted(again)])
 
 
+def restore(transaction: Transaction, arrivals: Sequence[Arrival], now: int, boot: int) -> list[int]:
+    """Keep what the journal of a dead process held and the inbox does not; their ids, oldest first."""
+    known = _known(transaction, arrivals)
+    fresh = {a.digest: a for a in arrivals if a.digest not in known}
+    ids = _insert(transaction, fresh, now, boot, attempts=2)
+    return [ids[a.digest] for a in sorted(arrivals, key=lambda a: a.received) if a.digest in ids]
+
+
+def find(reader: Reader, digest: bytes) -> tuple[int, Receipt | None] | None:
+    """The id of the message of these bytes, and its receipt where it is stored."""
+    row = reader.one(f"SELECT id, status, {_RECEIPT} FROM inbox WHERE digest = ?", (digest,))
+    return (row[0], _receipt(row[0], row[2:], resend=True) if row[1] == STORED else None) if row else None
+
+
+def _known(reader: Reader, arrivals: Sequence[Arrival]) -> dict[bytes, tuple[int, int, tuple[Any, ...]]]:
+    """Id, status and receipt of those that have a row, by their digest."""
+    return {bytes(row[0]): (row[1], row[2], row[3:]) for row in reader.among(
+        f"SELECT digest, id, status, {_RECEIPT} FROM inbox WHERE digest IN ?*", sorted({a.digest for a in arrivals}))}
+
+
+def _insert(transaction: Transaction, fresh: Mapping[bytes, Arrival], now: int, boot: int,
+            attempts: int = 1) -> dict[bytes, int]:
+    """Rows of new messages; the id of each digest."""
+    ids = {digest: a.id for digest, a in fresh.items() if a.id}
+    without = sorted(digest for digest in fresh if digest not in ids)
+    ids.update(zip(without, transaction.next("inbox", len(without)) if without else (), strict=True))
+    transaction.insert("inbox", _COLUMNS, [_columns(ids[digest], a, boot, RECEIVED, now, attempts=attempts)
+                                           for digest, a in sorted(fresh.items())])
+    return ids
+
+
+def _columns(inbox_id: int, a: Arrival, owner: int | None, status: int, now: int, institution: int = 0,
+             resources: int = 0, message_type: str = "", attempts: int = 1) -> tuple[Any, ...]:
+    return (inbox_id, a.received or now, owner, a.dict, attempts, status, institution, resources, a.digest, a.protocol,
+            a.peer, a.facility, a.control_id, message_type, a.raw)
+
+
 def _receipt(inbox_id: int, row: Sequence[Any], resend: bool = False) -> Receipt:
     category, message, where, detail, remark, remark_where, resources = row
     return Receipt(inbox_id, category, message or "", where or "", detail or "", remark or "", remark_where or "",
@@ -73,24 +109,41 @@ def _receipt(inbox_id: int, row: Sequence[Any], resend: bool = False) -> Receipt
 
 
 def settle(transaction: Transaction, settlements: Sequence[Settlement], institution: Callable[[str], int],
-           now: int) -> None:
-    """Write how messages ended. What was stored once stays stored, whatever a second run of it says."""
-    before = dict(transaction.among("SELECT id, status FROM inbox WHERE id IN ?*",
-                                    sorted({s.inbox_id for s in settlements if s.inbox_id})))
-    rows, unmapped = [], []
+           now: int, noted: Mapping[int, Arrival]) -> None:
+    """Write how messages ended. What was stored once stays stored, whatever a second run of it says.
+
+    ``noted``: the arrivals that have no row yet (`gateway.store.journal`): it is written here.
+    """
+    asked = {s.inbox_id for s in settlements if s.inbox_id}
+    before = dict(transaction.among("SELECT id, status FROM inbox WHERE id IN ?*", sorted(asked - noted.keys())))
+    # Another process may have been given the same bytes at the same time, and have been first: then theirs is the row.
+    theirs = _known(transaction, [noted[n] for n in asked & noted.keys()]) if asked & noted.keys() else {}
+    row_of = {n: theirs[noted[n].digest][0] for n in asked & noted.keys() if noted[n].digest in theirs}
+    before.update((row[0], row[1]) for row in theirs.values())
+    ended: dict[int, Settlement] = {}
+    unmapped = []
     for s in sorted(settlements, key=lambda s: s.inbox_id):
-        status, receipt = STATUSES.index(s.status), s.receipt or Receipt(s.inbox_id)
-        if status == STORED and before.get(s.inbox_id) != STORED:
+        status, inbox_id = STATUSES.index(s.status), row_of.get(s.inbox_id, s.inbox_id)
+        if status == STORED and before.get(inbox_id) != STORED:
             unmapped += [(institution(s.institution), code) for code in s.unmapped]
-        if not s.inbox_id or before.get(s.inbox_id) == STORED and status != STORED:
+        if not inbox_id or before.get(inbox_id) == STORED and status != STORED:
             continue
-        before[s.inbox_id] = status
-        rows.append((status, now, institution(s.institution), s.message_type, receipt.category, receipt.message,
-                     receipt.where, receipt.detail, receipt.remark, receipt.remark_where, receipt.resources,
-                     s.inbox_id))
-    transaction.many('UPDATE inbox SET status = ?, settled = ?, owner = NULL, institution = ?, message_type = ?, '
-                     'category = ?, message = ?, "where" = ?, detail = ?, remark = ?, remark_where = ?, resources = ? '
-                     'WHERE id = ?', rows)
+        before[inbox_id] = status
+        ended[inbox_id] = s
+    updates, inserts = [], []
+    for inbox_id, s in sorted(ended.items()):
+        status, number, receipt = STATUSES.index(s.status), institution(s.institution), s.receipt or Receipt(inbox_id)
+        end = (now, receipt.category, receipt.message, receipt.where, receipt.detail, receipt.remark,
+               receipt.remark_where)
+        if inbox_id in noted and inbox_id not in row_of:
+            inserts.append(_columns(inbox_id, noted[inbox_id], None, status, now, number, receipt.resources,
+                                    s.message_type) + end)
+        else:
+            updates.append((status, number, s.message_type, receipt.resources, *end, inbox_id))
+    transaction.many('UPDATE inbox SET status = ?, owner = NULL, institution = ?, message_type = ?, resources = ?, '
+                     'settled = ?, category = ?, message = ?, "where" = ?, detail = ?, remark = ?, remark_where = ? '
+                     'WHERE id = ?', updates)
+    transaction.insert("inbox", _COLUMNS + _ENDED, inserts)
     _count(transaction, unmapped, now)
 
 

@@ -35,6 +35,7 @@ from gateway.store import (
 from gateway.store.codec import Codec
 from gateway.store.database import Database, Reader, Transaction, busy
 from gateway.store.index import resource_of
+from gateway.store.journal import Journal, Noted
 from gateway.store.model import (
     Access,
     AuditRow,
@@ -104,7 +105,7 @@ def open_store(settings: Settings, migrate: bool = False, *, reindex: bool = Fal
             if not reindex:
                 reindexing.check(connection)
         objects = Objects(settings.objects, settings.s3_endpoint, settings.data / "staging")
-        store = Store(database, objects)
+        store = Store(database, objects, Journal(settings.data / "journal"))
         store._writer.rest = rest
         return store
     except BaseException:
@@ -115,8 +116,10 @@ def open_store(settings: Settings, migrate: bool = False, *, reindex: bool = Fal
 class Store:
     """See `gateway.store`. One per process; safe from many threads."""
 
-    def __init__(self, database: Database, objects: Objects) -> None:
+    def __init__(self, database: Database, objects: Objects, journal: Journal) -> None:
         self.objects = objects
+        self._noted = Noted(journal)
+        self._ids: Sequence[int] = ()  # of inbox rows to come, taken by the running transaction
         self._database = database
         self._institutions = Institutions(database)
         self._number, self._slug = self._institutions.number, self._institutions.slug
@@ -144,6 +147,7 @@ class Store:
         """Write what waits and close every connection."""
         self.codec.close()
         self._writer.close()
+        self._noted.close()
         self._audit.close()
         self._database.close()
 
@@ -157,6 +161,21 @@ class Store:
         """
         return self._writer.submit("keep" if durable else "record",
                                    inbox.arrival(raw, protocol, peer, control_id, facility, self.codec))
+
+    def note(self, raw: bytes, protocol: str, peer: str, control_id: str = "", facility: str = "") -> Inbound:
+        """As ``record``, but the bytes need only outlive this process: `gateway.store.journal`. BUSY."""
+        arrival = inbox.arrival(raw, protocol, peer, control_id, facility, self.codec, time.time_ns() // 1000)
+        with self._database.read() as reader:
+            known = inbox.find(reader, arrival.digest)
+        if known and known[1]:
+            return Inbound(*known)
+        noted = None if known else self._noted.note(arrival)
+        return Inbound(noted) if noted else self._writer.submit("record", arrival)
+
+    def leave(self, inbound: Inbound) -> None:
+        """It cannot be settled now: ``received`` in the inbox, as soon as the database can be written to again."""
+        if arrival := self._noted.arrivals.get(inbound.id):
+            self._writer.post("record", arrival)
 
     def claim(self, stream: str, number: int, inbox_id: int) -> Numbered:
         """Take ``number`` as a stream's next; 0 asks for the next, -1 forgets how far it has come. BUSY."""
@@ -184,6 +203,8 @@ class Store:
         return self._writer.submit("call", work)
 
     def _work_record(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            job.value = self._noted.known(job.value)
         inbox.record(transaction, jobs, self._now, self._database.boot)
 
     def _work_studies(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
@@ -206,7 +227,9 @@ class Store:
                 job.error = error
         self._news = units.write(accepted, lines.patients())
         inbox.settle(transaction, [t.unit.settlement for t in accepted if t.unit.settlement],
-                     lambda slug: self._institution(transaction, slug), self._now)
+                     lambda slug: self._institution(transaction, slug), self._now, self._noted.arrivals)
+        if wanted := self._noted.wanted():
+            self._ids = transaction.next("inbox", wanted)
         studies.published(transaction, [t.unit.published_study for t in accepted if t.unit.published_study])
         shown = lines.write(units.persons)
         for done in accepted:
@@ -218,7 +241,7 @@ class Store:
 
     def _work_refused(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
         inbox.settle(transaction, [job.value for job in jobs], lambda slug: self._institution(transaction, slug),
-                     self._now)
+                     self._now, self._noted.arrivals)
 
     def _work_once(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
         self._uses += len(jobs)
@@ -240,12 +263,14 @@ class Store:
     def _before(self) -> None:
         """The time of a transaction: never before that of an earlier one of this process."""
         self._clock = self._now = max(self._clock + 1, time.time_ns() // 1000)
-        self._news = set()
+        self._news, self._ids = set(), ()
         self._institutions.begin()
 
     def _committed(self, jobs: Sequence[Job]) -> None:
         self._seen |= self._news
         self._institutions.committed()
+        self._noted.add_ids(self._ids)
+        self._noted.settled(_settled(jobs))
         if not self._database.one_audit:
             for job in jobs:
                 if job.kind == "unit" and job.value.unit.access:
@@ -462,8 +487,11 @@ class Store:
 
     def inbox_received(self) -> list[InboxRow]:
         """Messages that were recorded and that no living process works on: from now on this one does."""
-        living = self._database.living() | {self._database.boot}
-        ids = self._call(lambda transaction: inbox.take_over(transaction, living, self._database.boot))
+        boot, living = self._database.boot, self._database.living() | {self._database.boot}
+        ids = self._call(lambda transaction: inbox.take_over(transaction, living, boot))
+        with self._noted.left() as arrivals:
+            if arrivals:
+                ids += self._call(lambda transaction: inbox.restore(transaction, arrivals, self._now, boot))
         with self._database.read() as reader:
             return inbox.show(reader, self._slug, self.codec, ids)
 
@@ -588,6 +616,17 @@ def _view(caller: Caller, resource_type: str) -> str | None:
     """The institution whose data alone this caller reads of a type, None: of all; FORBIDDEN where it may not read."""
     caller.require("r", resource_type)
     return caller.sees(resource_type, "r")
+
+
+def _settled(jobs: Sequence[Job]) -> Iterator[int]:
+    """The ids of the messages that have a row when these jobs are committed."""
+    for job in jobs:
+        if job.kind == "unit" and job.value.unit.settlement:
+            yield job.value.unit.settlement.inbox_id
+        elif job.kind == "refuse":
+            yield job.value.inbox_id
+        elif job.kind in ("record", "keep"):
+            yield job.result.id
 
 
 def _counted(reader: Reader) -> dict[str, Any]:

@@ -77,6 +77,13 @@ class Writer:
             self._wake.notify()
         return job.wait()
 
+    def post(self, kind: str, value: Any) -> None:
+        """Write when there is time; nobody waits to hear whether it could be."""
+        with self._wake:
+            if not self._closed:
+                self._queue.append(Job(kind, value))
+                self._wake.notify()
+
     def close(self) -> None:
         """Write what waits, then stop."""
         with self._wake:
