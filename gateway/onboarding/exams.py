@@ -158,8 +158,6 @@ def _joined(found: list[str]) -> str:
         return "thyroid"
     if parts == {"belly", "aorta"} or parts == {"chest", "aorta"}:
         return "aorta"
-    if parts == {"whole-body", "hand-wrist"}:
-        return "hand-wrist"
     if parts == {"chest", "pulmonary-arteries"}:
         return "pulmonary-arteries"
     if parts == {"head", "pituitary"} or parts == {"head", "internal-auditory-canal"}:
@@ -168,8 +166,10 @@ def _joined(found: list[str]) -> str:
         return "abdomen"
     if parts == {"belly", "urinary-tract"}:
         return "urinary-tract"
-    if parts == {"hand", "wrist"} or parts == {"hand", "hand-wrist"}:
-        return "hand-wrist" if "hand-wrist" in parts else "hand+wrist"
+    if "hand-wrist" in parts and parts <= {"hand", "wrist", "hand-wrist", "whole-body"}:
+        return "hand-wrist"
+    if parts == {"kidney", "urinary-tract"}:
+        return "urinary-tract"
     return found[0] if len(found) == 1 else "+".join(sorted(found)) if found else ""
 
 
@@ -185,7 +185,7 @@ def candidates(local: str, display: str) -> list[tuple[str, float, str]] | None:
     if found.modality == "BD" and _OTHER_DENSITOMETRY.search(names.plain(display or local)):
         return []
     if found.left and found.modality != "BD":
-        return [] if found.part or found.modality not in ("CT", "DX", "MR", "US") else None
+        return [] if found.part or found.modality not in ("CT", "DX", "MG", "MR", "US") else None
     if not found.part and found.modality in ("CT", "MR", "US", "DX"):
         return [(item, likeness, why) for item, likeness, why in _without_part(found)] or None
     return [(item, likeness, f"read as {_words(found)}") for item, likeness in _matching(found)]

@@ -57,8 +57,7 @@ def _index() -> _Index:
             continue
         kind = measures.specimen_kind(item.specimen)
         index.kinds[item.code] = kind
-        read = names.read(item.name_zh)
-        known = dict.fromkeys([item.name_zh, item.name_en, read.outer, *read.inner, *synonyms[item.code]])
+        known = dict.fromkeys([item.name_zh, item.name_en, names.read(item.name_zh).outer, *synonyms[item.code]])
         for place, name in enumerate(known):
             if not names.is_method(name) or len(name) > 3:
                 _learn(index, item.code, name, place)
@@ -128,13 +127,24 @@ def _by_name(display: str, local: str) -> Iterable[_Found]:
     name = names.read(display)
     if not list(_exactly(name.whole, 1.0, "")):
         name = names.read(without_panel(names.plain(display))[0])
+    if found := _read(name, local):
+        return found
+    bare = _OF_SPECIMEN.sub("", name.whole)  # `judged` reads the specimen in the whole name
+    return _read(names.read(bare), local) if bare != name.whole and len(bare) > 1 else []
+
+
+_OF_SPECIMEN = re.compile(r"^{0}[\s,:\-]+|[\s,:\-]+(?:in |of )?{0}$".format(words.text("of-specimen")))
+
+
+def _read(name: names.Name, local: str) -> list[_Found]:
+    """The tests that a name without its panel may mean."""
     if found := list(_exactly(name.whole, 1.0, "a name of the item")):
         return found
     inner = [part for part in name.inner if not names.is_method(part) or list(_exactly(part, 1.0, ""))]
     outer = list(_exactly(name.outer, 0.97, "a name of the item")) if name.inner else []
     if outer:
         return _agreeing(outer, inner)
-    if split := _split(name.outer) or _covered(name.outer) or _covered(name.whole):
+    if split := _split(name.outer) or _covered(name.whole) or _covered(name.outer):
         return _agreeing(split, inner)
     if slips := _slips(name.outer):
         return _agreeing(slips, inner)
@@ -161,9 +171,11 @@ _TELLING_INNER = words.pattern("telling-inner")
 def _agreeing(found: list[_Found], inner: list[str]) -> list[_Found]:
     """Of several, those that what stands in parentheses means too; something unknown there makes all less likely."""
     for part in inner:
-        said = {one.item for one in _exactly(part, 1.0, "")}
+        said = {one.item: one for one in _exactly(part, 0.85, "what stands in parentheses is a name of the item")}
         if both := [one for one in found if one.item in said]:
             return both
+        if said and len(part) > 2 and not re.fullmatch(r"ig[gamed]", part):
+            return [*said.values(), *(_Found(one.item, one.likeness * 0.8, one.how) for one in found)]
         if said or measures.specimen_kind(part):
             continue
         if telling := _TELLING_INNER.search(part):  # what it says beside makes it another test
@@ -183,15 +195,24 @@ def _split(text: str) -> list[_Found]:
             return list(left.values())
         if not left and len(right) == 1 and len(chinese) > 2 and _is_part(chinese, *right):
             return [_Found(item, 0.8, "an abbreviation of the item, behind a part of its name") for item in right]
+        if not left and (near := [item for item in right if _nearly(chinese, item)]):
+            return [_Found(item, 0.75, "an abbreviation of the item, beside a name like its own") for item in near]
     return []
+
+
+def _nearly(text: str, item: str) -> bool:
+    """Whether a name is like one of the item's and holds nothing that tells another test."""
+    own = set().union(*_spellings_of(item))
+    strange = any((c in _TELLING or c.isascii() and c.isalnum()) and c not in own for c in text)
+    return not strange and _alike(text, item) > 55
 
 
 def _covered(text: str) -> list[_Found]:
     """A name of several names (``Hepatitis B Surface Antigen HBsAg``): each word is one of the same item's, or says
     nothing."""
-    spoken = frozenset(names.words(text))
-    said = spoken - _NEUTRAL
-    if not said or len(said) < 2 and said == spoken:
+    spoken = names.words(text)
+    said = frozenset(piece for word in spoken for piece in _pieces(word)) - _NEUTRAL
+    if not said or len(said) < 2 and said == frozenset(spoken):
         return []
     index = _index()
     found = []
@@ -200,6 +221,19 @@ def _covered(text: str) -> list[_Found]:
         if explained == said:
             found.append(_Found(item, 0.93, "names of the item"))
     return found
+
+
+@lru_cache(maxsize=65536)
+def _pieces(word: str) -> tuple[str, ...]:
+    """A run of Chinese characters as the fewest words of names and neutral ones; itself where some of it is neither."""
+    if len(word) < 3 or word.isascii() or word in _NEUTRAL or word in _index().by_word:
+        return (word,)
+    best: list[tuple[str, ...] | None] = [()]
+    for end in range(1, len(word) + 1):
+        ways = [(*before, word[start:end]) for start, before in enumerate(best) if before is not None
+                and (word[start:end] in _NEUTRAL or end - start > 1 and word[start:end] in _index().by_word)]
+        best.append(min(ways, key=len, default=None))
+    return best[-1] or (word,)
 
 
 def _is_part(chinese: str, item: str) -> bool:

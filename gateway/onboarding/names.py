@@ -22,7 +22,7 @@ _GREEK = str.maketrans({
 _MARKS = re.compile(r"[*★☆●▲△※◆■□✓√^]+")
 _NUMBERING = re.compile(r"^\s*(?:0\d{1,4}(?=[一-鿿a-z])|"
                         r"(?:no\.?\s*)?\d{1,3}\s*(?:[.、)]\s*(?!\d)|-\s+|\s+(?=[一-鿿])))")
-_EXPLAINED = re.compile(r"([^,;]*[^,;\s])\s*[,;]\s*([^,;]*[一-鿿].*)")
+_EXPLAINED = re.compile(r"([^,;]*[^,;\s])\s*[,;](?!\d)\s*([^,;]*[一-鿿].*)")
 _PARENS = re.compile(r"[(\[【{〔<《]([^()\[\]【】{}〔〕<>《》]*)[)\]】}〕>》]")
 _BEFORE = re.compile(r"^(?:痰|尿液|粪便|大便|24小时尿|24h尿|随机尿|晨尿|血清|血浆|全血|咽拭子|宫颈|分泌物)液?\s+(?=\S)")
 _WORD = re.compile(r"[a-z]+|\d+|[一-鿿]+|[%#/]")
