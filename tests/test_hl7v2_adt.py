@@ -127,6 +127,46 @@ def test_pid_as_the_guide_has_it() -> None:
     assert codes(mother["relationship"][0]) == ["MTH"] and mother["identifier"][0]["value"] == "P9"
 
 
+@pytest.mark.parametrize("sent, tables, tag", [
+    ("zh^中文^ISO639-1", {}, "zh"), ("chi^Chinese^ISO639-2", {}, "zh"), ("ZHO^^HL70296", {}, "zh"),
+    ("eng-us^English^HL70296", {}, "en-US"), ("zh-hans-cn^^BCP47", {}, "zh-Hans-CN"), ("yue^粤语^ISO639-3", {}, "yue"),
+    ("9^官话^L^cmn^Mandarin^HL70296", {}, "cmn"), ("1^汉语", {"PID-15": {"1": "zh"}, "NK1-20": {"1": "zh"}}, "zh"),
+    ("CH^Chinese", {}, ""), ("zh", {}, ""), ("zz^^ISO639-1", {}, ""), ("Chinese^^ISO639-1", {}, "")])
+def test_a_language_is_a_tag_where_the_sender_names_iso_639(sent: str, tables: dict[str, Any], tag: str) -> None:
+    """PID-15 and NK1-20: the BCP 47 tag that R4 wants, before what was sent; a code of no named table is none."""
+    raw = adt("A08", pid("A", f15=sent), f"NK1|1|李^红|MTH{'|' * 17}{sent}")
+    made = hl7v2.convert(hl7v2.parse(raw), make_source(tables=tables))
+    for kind in ("Patient", "RelatedPerson"):
+        first, *others = only(made, kind)["communication"][0]["language"]["coding"]
+        if tag:
+            assert first == {"system": "urn:ietf:bcp:47", "code": tag} and others[-1]["system"] != first["system"]
+        else:
+            assert first["system"] != "urn:ietf:bcp:47" and not others
+
+
+def test_what_a_person_is_called_by_is_a_nickname() -> None:
+    """XPN.15 beside the name that it belongs to; the official name stays first."""
+    patient = only(convert("A08", pid("A", name="Meyer^Johann" + "^" * 13 + "Hannes")), "Patient")
+    assert [(name.get("use"), name["text"]) for name in patient["name"]] == [(None, "Johann Meyer"),
+                                                                             ("nickname", "Hannes")]
+
+
+def test_where_a_person_worships(world: World) -> None:
+    """PD1-14; an update without PD1 keeps it."""
+    world.accepted(adt("A08", pid("A", f17="BUD"), "PD1" + "|" * 14 + "灵隐寺"),
+                   adt("A08", pid("A"), at="20240502080000"))
+    extensions = {one["url"].rpartition("/")[2]: one for one in world.patient("A")["extension"]}
+    assert extensions["patient-congregation"]["valueString"] == "灵隐寺" and "patient-religion" in extensions
+
+
+def test_roles_behind_the_patient_are_those_of_the_patient() -> None:
+    """ROL behind PID: the doctor of primary care is the Patient's generalPractitioner, beside PD1-4; others, and one
+    that is taken away, are not."""
+    made = convert("A28", pid("A"), "ROL|1|AD|PP^Primary Care^HL70443|D7^赵", "ROL|2|AD|PP|D8^钱", "ROL|3|DE|PP|D9^孙",
+                   "ROL|4|AD|AT|D6^李", "PD1||||D7^赵")
+    assert [one["display"] for one in only(made, "Patient")["generalPractitioner"]] == ["赵", "钱"]
+
+
 def test_general_practitioner_from_pd1() -> None:
     """PD1-3 (facility) and PD1-4 (doctor)."""
     made = convert("A28", pid("A"), "PD1|||西湖社区卫生服务中心^^9001|D7^赵^医生")
@@ -409,6 +449,29 @@ def test_an_unknown_sex_is_left_out_with_a_remark(sent: str, gender: str | None,
         assert not any(sent in remark.sentence.split() for remark in made.remarks)
 
 
+def test_what_follows_iam_is_about_the_allergy() -> None:
+    """NTE, IAR and IAM-23, 24 and 27: the notes, each reaction with its severity, who recorded it when, and the
+    allergen by a clinician's code; an NTE behind OBX is the observation's."""
+    made = convert("A60", pid("A"), "OBX|1|NM|HT^身高||172|cm|||||F", "NTE|1||赤足",
+                   "IAM|1|DA|PCN^青霉素^L|SV|||AL7||||||20240401||||C||||||D7^赵|20240430|||764146007^Penicillin^SCT",
+                   "NTE|1||幼时发现||D7^赵|20240501", "IAR|RASH^皮疹|MI|AL^过敏|停药", "IAR|SHOCK^休克|SV", "IAR||MI",
+                   "IAM|2|FA|NUT^花生|MO|瘙痒|A|AL8", version="2.8")
+    penicillin, nuts = resources(made, "AllergyIntolerance")
+    assert [c["code"] for c in penicillin["code"]["coding"]] == ["PCN", "764146007"]
+    assert [c["system"] for c in penicillin["code"]["coding"]][1] == "http://snomed.info/sct"
+    assert (penicillin["recordedDate"], penicillin["recorder"]["display"]) == ("2024-04-30", "赵")
+    [note] = penicillin["note"]
+    assert (note["text"], note["time"], note["authorReference"]["display"]) == ("幼时发现", "2024-05-01", "赵")
+    rash, shock = penicillin["reaction"]
+    assert (rash["manifestation"][0]["text"], rash["severity"], rash["description"], rash["note"]) == (
+        "皮疹", "mild", "过敏", [{"text": "停药"}])
+    assert (shock["manifestation"][0]["text"], shock["severity"]) == ("休克", "severe")
+    assert "note" not in nuts and nuts["reaction"] == [
+        {"manifestation": [{"coding": nuts["reaction"][0]["manifestation"][0]["coding"], "text": "瘙痒"}],
+         "severity": "moderate"}]
+    assert only(made, "Observation")["note"] == [{"text": "赤足"}]
+
+
 def test_iam_says_what_becomes_of_an_allergy(world: World) -> None:
     """A60: added, then deleted as an error (IAM-6 D), by its own number."""
     world.accepted(adt("A60", pid("A"), "IAM|1|DA|PCN^青霉素|SV|皮疹|A|AL7||||20100101||20240501||||C"))
@@ -431,6 +494,46 @@ def test_insurance_financial_class_roles_account_and_observations() -> None:
     assert visit["account"][0]["identifier"]["value"] == "ACC1"
     height = only(made, "Observation")
     assert height["encounter"]["reference"] == f"Encounter/{visit['id']}" and height["subject"]
+
+
+def test_what_a_role_says_of_the_person_is_a_practitioner_role() -> None:
+    """ROL-9, 12, 13 and 14: specialty, telephone, place and organization. The visit names the Practitioner; a person
+    without a number, or of whom nothing more is said, has no PractitionerRole."""
+    rol = "|".join(("ROL|1|AD|AT^主治^HL70443|D9^孙|20240501|||", "408443003^General practice^SCT|", "",
+                    "^WPN^PH^^^^0571-1", "内科^3^2", "西湖诊所^^9001"))
+    made = convert("A01", pid("A"), pv1(), rol, "ROL|2|AD|CP|D8^钱", "ROL|3|AD|RP|^周|||||1^Surgery")
+    role = only(made, "PractitionerRole")
+    visit = only(made, "Encounter")
+    assert [p["individual"].get("display") for p in visit["participant"]] == ["孙", "钱", "周"]
+    assert role["practitioner"] == visit["participant"][0]["individual"]
+    assert codes(role["code"][0]) == ["ATND", "AT"] and codes(role["specialty"][0]) == ["408443003"]
+    assert (role["telecom"], role["organization"]["display"], role["location"][0]["display"]) == (
+        [{"system": "phone", "value": "0571-1", "use": "work"}], "西湖诊所", "内科 3 2")
+
+
+def test_roles_behind_an_insurance_are_not_the_visits() -> None:
+    """ROL behind IN1 is about the insurance (v2.5.1 3.3.1); behind PV2 about the visit."""
+    made = convert("A01", pid("A"), pv1(), "IN1|1|310^职工医保", "ROL|1|AD|AT|D9^孙", "PV2|", "ROL|1|AD|AT|D8^钱")
+    assert [p["individual"]["display"] for p in only(made, "Encounter")["participant"]] == ["钱"]
+
+
+@pytest.mark.parametrize("event", ["A05", "A14"])
+def test_a_visit_to_come_is_planned_whatever_its_end(event: str) -> None:
+    """PV1-45 of a pre-admission or of a pending admission is when it is to end."""
+    assert only(convert(event, pid("A"), pv1(f45="20240601")), "Encounter")["status"] == "planned"
+
+
+def test_the_event_is_told_by_the_provenance() -> None:
+    """EVN-6, 4 and 7: when, why (table 0062 as v3-ActReason beside the code) and where, as far as it is said."""
+    made = convert("A08", "EVN||20240501070000||02^Order^HL70062||202404302315|East^1.2.3^ISO", pid("A"))
+    told = only(made, "Provenance")
+    assert told["occurredDateTime"] == "2024-04-30T23:15:00+08:00" and codes(told["reason"][0]) == ["TREAT", "02"]
+    assert told["location"] == {"type": "Location", "display": "East",
+                                "identifier": {"system": "urn:oid:1.2.3", "value": "East"}}
+    assert told["recorded"] == "2024-05-01T08:00:00+08:00"
+    own = only(convert("A08", "EVN||||9", pid("A")), "Provenance")
+    assert codes(own["reason"][0]) == ["9"] and not {"occurredDateTime", "location"} & own.keys()
+    assert [r.where for r in convert("A08", "EVN||||||20241301", pid("A")).remarks] == ["EVN-6"]
 
 
 def test_the_rest_of_the_visit() -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from gateway import hl7v2
 from gateway.source import Conversion
 from tests.guide import converted, message
+from tests.support_source import make_source, resources
 
 V2 = "http://terminology.hl7.org/CodeSystem/v2-"
 V3 = "http://terminology.hl7.org/CodeSystem/v3-"
@@ -84,6 +86,45 @@ def test_a_report_repeats_of_its_order_what_is_its_own() -> None:
     assert "G1" in [identifier["value"] for identifier in report["identifier"]]
     [reason] = [e for e in report["extension"] if e["url"].endswith("event-statusReason")]
     assert reason["valueCodeableConcept"]["text"] == "Mistake"
+
+
+SENT = {"ORU": ("OBR|1|P1|F1|CBC^Count|||20240102080000|||||||||||||||20240102100000||HM|F",
+                "OBX|1|NM|WBC||5|10*9/L|||||F"),
+        "MDM": ("OBR|1|P1|F1|CT^CT", "TXA|1|DS||||||||||D1", "OBX|1|TX|T^Text||all well||||||F")}
+
+
+def repeated(kind: str, *behind: str, orc: str = "ORC|RE|P1|F1", obr: str = "") -> Conversion:
+    """A result or a document with a copy of its order; ``behind`` stands where that kind of message has it."""
+    head, *rest = SENT[kind]
+    own = [orc, *behind, head + obr] if kind == "MDM" else [orc, head + obr, *behind]
+    event = {"ORU": "ORU^R01", "MDM": "MDM^T02"}[kind]
+    return hl7v2.convert(hl7v2.parse("\r".join([
+        f"MSH|^~\\&|LIS|H1|GW|R|20240102103000||{event}|M1|P|2.5.1", "PID|1||P1^^^H1^MR||Li^Na", *own, *rest])
+        .encode()), make_source())
+
+
+@pytest.mark.parametrize("kind", ["ORU", "MDM"])
+def test_what_a_result_or_a_document_repeats_of_its_order(kind: str) -> None:
+    """TQ1, OBR-46, 47 and ORC-29 as in the order's own message."""
+    conversion = repeated(kind, "TQ1|1|3^mL&mL&UCUM|BID||||20240101080000||A||after meals",
+                          orc="ORC|RE|P1|F1" + "|" * 26 + "O",
+                          obr="|" * (47 - len(SENT[kind][0].split("|"))) + "P46^Placer service|F47")
+    [order] = resources(conversion, "ServiceRequest")
+    assert order["priority"] == "asap" and order["quantityQuantity"]["code"] == "mL"
+    assert order["occurrenceTiming"]["repeat"]["frequency"] == 2 and "occurrenceDateTime" not in order
+    assert [detail["text"] for detail in order["orderDetail"]] == ["Placer service", "F47"]
+    assert order["locationCode"][0]["coding"][0]["code"] == "OF" and order["note"] == [{"text": "after meals"}]
+
+
+@pytest.mark.parametrize("kind", ["ORU", "MDM"])
+def test_a_single_order_that_is_repeated_has_its_time(kind: str) -> None:
+    """TQ1-7 and 9; what OBR-5 says of the urgency comes first; a time that is none is remarked and stops nothing."""
+    [order] = resources(repeated(kind, "TQ1|1||||||20240101080000||S"), "ServiceRequest")
+    assert (order["occurrenceDateTime"], order["priority"]) == ("2024-01-01T08:00:00+08:00", "stat")
+    wrong = repeated(kind, "TQ1|1||||||20241301||S")
+    [order] = resources(wrong, "ServiceRequest")
+    assert "occurrenceDateTime" not in order and [r.where for r in wrong.remarks] == ["TQ1-7"]
+    assert resources(wrong, "Observation") or resources(wrong, "DocumentReference")
 
 
 def test_who_assisted_and_who_wrote_it_down() -> None:

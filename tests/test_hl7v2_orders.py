@@ -316,6 +316,28 @@ def test_amounts_times_of_day_and_single_tests() -> None:
         assert "occurrenceTiming" not in single and "quantityQuantity" not in single
 
 
+@pytest.mark.parametrize("tq1, bounds, each", [
+    ("TQ1|1||Q6H|||2^d&d&UCUM|||||||30^min&min&UCUM", {"boundsDuration": ("2", "d")}, ("30", "min")),
+    ("TQ1|1||Q6H|||2^d|20240103|||||", {"boundsPeriod": None}, None), ("TQ1|1||Q6H|||0^d|||||||1^apples", {}, None)])
+def test_how_long_a_series_and_each_of_its_times_lasts(tq1: str, bounds: dict[str, Any], each: Any) -> None:
+    """TQ1-6, where no start and no end is told, and TQ1-13."""
+    repeat = request(ORC, tq1, OBR)["occurrenceTiming"]["repeat"]
+    assert {name for name in repeat if name.startswith("bounds")} == set(bounds)
+    if duration := bounds.get("boundsDuration"):
+        made = repeat["boundsDuration"]
+        assert (str(made["value"]), made["code"], made["system"]) == (*duration, "http://unitsofmeasure.org")
+    assert (str(repeat["duration"]), repeat["durationUnit"]) == each if each else "duration" not in repeat
+
+
+@pytest.mark.parametrize("sent, expected", [("S50", ("50", "s")), ("L2", ("2", "mo")), ("D0", None), ("INDEF", None)])
+def test_how_long_a_series_lasted_before_2_5(sent: str, expected: tuple[str, str] | None) -> None:
+    """TQ.3 of OBR-27, where neither TQ.4 nor TQ.5 is told; with a start it is the start that stands there."""
+    repeat = request(ORC, OBR + "|" * 23 + f"^BID^{sent}")["occurrenceTiming"]["repeat"]
+    made = repeat.get("boundsDuration")
+    assert (made and (str(made["value"]), made["code"])) == expected
+    assert "boundsDuration" not in request(ORC, OBR + "|" * 23 + f"^BID^{sent}^20240103")["occurrenceTiming"]["repeat"]
+
+
 def test_orders_by_specimen() -> None:
     """OML^O33: an SPM before its orders holds for all of them up to the next; its OBX and NTE answer no order."""
     conversion = convert(
@@ -347,10 +369,17 @@ def test_insurance_and_its_scheme() -> None:
     assert coverage["payor"][0]["display"] == "医保局" and coverage["relationship"]["coding"][0]["code"] == "self"
     assert [(one["type"]["coding"][0]["code"], one["value"], one["name"]) for one in coverage["class"]] == [
         ("plan", "B01", "城乡")]
-    assert coverage["subscriber"] == coverage["beneficiary"]
+    assert coverage["subscriber"] == coverage["beneficiary"] and "costToBeneficiary" not in coverage
     assert conversion.orders[0].scheme == "municipal-basic"
     assert convert("IN1|1|自费", ORC, OBR).orders[0].scheme == "自费"
     assert convert("IN1|1||YB1|医保局", ORC, OBR).orders[0].scheme == ""
+
+
+def test_what_the_patient_pays_first() -> None:
+    """IN1-37 (a deductible) as costToBeneficiary, exactly as it was written."""
+    [cost] = only(convert(segment("IN1", {2: "B01", 37: "150.00&CNY^DC"}), ORC, OBR), "Coverage")["costToBeneficiary"]
+    assert cost["type"]["coding"][0]["code"] == "deductible"
+    assert (str(cost["valueMoney"]["value"]), cost["valueMoney"]["currency"]) == ("150.00", "CNY")
 
 
 def test_who_is_insured_and_who_has_the_contract() -> None:
@@ -445,6 +474,19 @@ def test_a_charge_is_a_charge_item_of_its_order() -> None:
     [charge] = conversion.charges
     assert (charge.number, charge.credit, charge.place, charge.code, charge.doctor) == (
         "PL1", False, "FT1[1]", "CBC", "D1")
+
+
+def test_the_account_and_the_organizations_of_a_charge() -> None:
+    """PID-18 as the account's number; FT1-32 performed, FT1-33 asked, else the hospital performed and nobody asked."""
+    sent = [segment("FT1", FT1), "ORC|RE|PL1", "OBR|1|PL1||CBC"]
+    plain = only(charges(*sent), "ChargeItem")
+    assert plain["performingOrganization"]["reference"] == "Organization/h1"
+    assert not {"account", "requestingOrganization"} & plain.keys()
+    item = only(convert(PID + "|" * 10 + "ACC1", segment("FT1", {**FT1, 32: "Lab East^L^77", 33: "Clinic^L^78"}),
+                        *sent[1:], kind="DFT^P03"), "ChargeItem")
+    assert item["account"][0]["identifier"]["value"] == "ACC1"
+    assert (item["performingOrganization"]["display"], item["requestingOrganization"]["display"]) == (
+        "Lab East", "Clinic")
 
 
 def test_a_credit_finds_its_charge() -> None:

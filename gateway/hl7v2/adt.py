@@ -17,6 +17,7 @@ from gateway.hl7v2.adt_details import (
     add_mother,
     add_next_of_kin,
     add_snapshot,
+    carers_in,
     role_participant,
 )
 from gateway.hl7v2.builder import Builder, Reference
@@ -30,6 +31,9 @@ from gateway.hl7v2.request import Result, Subject
 from gateway.hl7v2.visit import Event, Extra, add_visit
 from gateway.source import Amendment, Conversion, Remark, Resource, Source
 
+#: Segment → those that belong to it when they follow it (v2.8.2 3.3.1, 3.3.60).
+_BEHIND = {"AL1": ("NTE",), "IAM": ("NTE", "IAR"), "PR1": ("ROL",), "IN1": ("ROL",), "IN2": ("ROL",), "IN3": ("ROL",)}
+
 
 @dataclass(slots=True)
 class _Group:
@@ -39,9 +43,14 @@ class _Group:
     of: dict[str, list[Segment]] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     visit_roles: list[Segment] = field(default_factory=list)
+    behind: dict[tuple[str, int], list[Segment]] = field(default_factory=dict)  # what belongs to one segment
+    last: Segment | None = None  # to which NTE, IAR and ROL may belong
 
     def all(self, name: str) -> list[Segment]:
         return self.of.get(name, [])
+
+    def following(self, segment: Segment) -> list[Segment]:
+        return self.behind.get((segment.name, segment.sequence), [])
 
     def first(self, name: str) -> Segment | None:
         found = self.of.get(name)
@@ -70,7 +79,7 @@ def convert_adt(message: Message, source: Source) -> Conversion:
         _add_patient(person, event, links, builder)
     for person in people:
         _add_visit(person, event, builder)
-    add_provenance(builder)
+    add_provenance(builder, message.first("EVN"))
     return builder.finished()
 
 
@@ -124,15 +133,21 @@ def _grouped(message: Message) -> list[_Group]:
 
 
 def _take(group: _Group, segment: Segment) -> None:
-    name = segment.name
+    name, last = segment.name, group.last
+    if last is not None and name in _BEHIND.get(last.name, ()):
+        group.behind.setdefault((last.name, last.sequence), []).append(segment)
+        return
+    if name == "NTE" and last is not None and last.name == "OBX":
+        group.results[-1].notes.append(segment)
+        return
     if name == "OBX":
         group.results.append(Result(segment))
-    elif name == "NTE" and group.results:
-        group.results[-1].notes.append(segment)
     elif name == "ROL" and "PV1" in group.of:
         group.visit_roles.append(segment)
     else:
         group.of.setdefault(name, []).append(segment)
+    if name not in ("NTE", "PRT", "ARV"):
+        group.last = segment
 
 
 # ---------------------------------------------------------------- who is one
@@ -197,7 +212,8 @@ def _merge(person: _Person, mrg: Segment, event: Event, since: str, links: merge
 
 def _add_patient(person: _Person, event: Event, links: merge.Links, builder: Builder) -> None:
     made, pid = person.resource, person.group.pid
-    registration.complete(made, pid, person.group.first("PD1"), event.code, builder)
+    registration.complete(made, person.group.first("PD1"), carers_in(person.group.all("ROL"), builder), event.code,
+                          builder)
     edits = links.of(made["id"])
     change = registration.onto(pid, event.code, edits)
     survivor = merge.apply(made, edits, known=False)
@@ -222,12 +238,13 @@ def _add_visit(person: _Person, event: Event, builder: Builder) -> None:
     group, as_of = person.group, event.as_of
     patient = {"reference": f"Patient/{person.resource['id']}"}
     identity = person.resource["id"]
-    for name, add in (("NK1", add_next_of_kin), ("AL1", add_allergy)):
-        told = [add(segment, patient, as_of, builder) for segment in group.all(name)]
+    for name in ("NK1", "AL1"):
+        told = [add_next_of_kin(one, patient, as_of, builder) if name == "NK1" else
+                add_allergy(one, group.following(one), patient, as_of, builder) for one in group.all(name)]
         if event.code in adt_tables.SNAPSHOT and (any(told) or _none(group.all(name))):
             add_snapshot(group.all(name), identity, patient["reference"], told, as_of, builder)
     for iam in group.all("IAM"):
-        add_allergy(iam, patient, as_of, builder)
+        add_allergy(iam, group.following(iam), patient, as_of, builder)
     if group.pid.raw_field(21):
         add_mother(group.pid, patient, as_of, builder)
     encounter = _add_encounter(person, patient, event, builder)

@@ -12,8 +12,11 @@ from typing import Any
 from gateway.hl7v2 import adt_tables, tables
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import address_from, code_text, codeable, contact_from, human_name, identifier_from
+from gateway.hl7v2.language import language_of
+from gateway.hl7v2.location import location_from
 from gateway.hl7v2.message import Segment
-from gateway.hl7v2.people import gender_of, practitioner, told_time
+from gateway.hl7v2.people import gender_of, organization_from, practitioner, told_time
+from gateway.hl7v2.request import notes_of
 from gateway.source import Resource, Snapshot
 
 _CLINICAL = "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"
@@ -106,7 +109,7 @@ def add_next_of_kin(nk1: Segment, patient: Reference, as_of: int | None, builder
         end = None
     if period := {name: value for name, value in (("start", start), ("end", end)) if value}:
         made["period"] = period
-    if language := builder.coded(nk1, 20, "0296"):
+    if language := language_of(nk1, 20, builder):
         made["communication"] = [{"language": language}]
     builder.add(made, as_of, "skip")
     return str(made["id"])
@@ -142,8 +145,9 @@ def add_mother(pid: Segment, patient: Reference, as_of: int | None, builder: Bui
 
 # ---------------------------------------------------------------- allergies
 
-def add_allergy(segment: Segment, patient: Reference, as_of: int | None, builder: Builder) -> str:
-    """AL1 or IAM as AllergyIntolerance (guide: AL1, IAM); its id, "" when it names nothing."""
+def add_allergy(segment: Segment, behind: list[Segment], patient: Reference, as_of: int | None,
+                builder: Builder) -> str:
+    """AL1 or IAM as AllergyIntolerance (guide: AL1, IAM); its id, "" when it names nothing. ``behind``: NTE and IAR."""
     name = segment.name
     code = builder.coded(segment, 3)
     if not code:
@@ -169,17 +173,49 @@ def add_allergy(segment: Segment, patient: Reference, as_of: int | None, builder
     severity = builder.source.table(f"{name}-4", segment.get(4)).upper()
     if criticality := adt_tables.CRITICALITY.get(severity):
         made["criticality"] = criticality
+    if name == "IAM":
+        _name_again(code, segment, builder)
     made["code"] = code
     made["patient"] = {**patient}
     _allergy_times(made, segment, builder)
-    if manifestations := [text for part in segment.repetitions(5) if (text := codeable(
-            part, builder.source, f"{name}-5"))]:
-        reaction: dict[str, Any] = {"manifestation": manifestations}
-        if grade := adt_tables.SEVERITY.get(severity):
-            reaction["severity"] = grade
-        made["reaction"] = [reaction]
+    if notes := notes_of([nte for nte in behind if nte.name == "NTE"], builder):
+        made["note"] = notes
+    if reactions := _reactions(segment, severity, [iar for iar in behind if iar.name == "IAR"], builder):
+        made["reaction"] = reactions
     builder.add(made, as_of, "skip")
     return str(made["id"])
+
+
+def _name_again(code: dict[str, Any], iam: Segment, builder: Builder) -> None:
+    """IAM-27: the allergen by the code that a clinician gave it, beside IAM-3."""
+    codings = code.setdefault("coding", [])
+    codings += [one for one in builder.coded(iam, 27).get("coding", ()) if one not in codings]
+    if not codings:
+        del code["coding"]
+
+
+def _reactions(segment: Segment, severity: str, told: list[Segment], builder: Builder) -> list[dict[str, Any]]:
+    """AL1-5 or IAM-5 with the severity of the allergy; each IAR (2.7 and later) as a reaction of its own severity."""
+    found: list[dict[str, Any]] = []
+    if manifestations := [text for part in segment.repetitions(5) if (text := codeable(
+            part, builder.source, f"{segment.name}-5"))]:
+        found.append({"manifestation": manifestations, **_severity(severity)})
+    for iar in told:
+        if not (shown := builder.coded(iar, 1)):
+            continue
+        reaction: dict[str, Any] = {"manifestation": [shown]}
+        if kind := builder.coded(iar, 3).get("text"):  # table 0436: allergy, side effect, intolerance …
+            reaction["description"] = kind
+        reaction.update(_severity(builder.source.table("IAR-2", iar.get(2)).upper()))
+        if managed := iar.text(4).strip():
+            reaction["note"] = [{"text": managed}]
+        found.append(reaction)
+    return found
+
+
+def _severity(code: str) -> dict[str, str]:
+    """Table 0128 as reaction.severity."""
+    return {"severity": grade} if (grade := adt_tables.SEVERITY.get(code)) else {}
 
 
 def _allergy_times(made: Resource, segment: Segment, builder: Builder) -> None:
@@ -187,8 +223,10 @@ def _allergy_times(made: Resource, segment: Segment, builder: Builder) -> None:
     if onset:
         made["onsetDateTime"] = onset
     if segment.name == "IAM":
-        if recorded := told_time(segment, 13, builder):
+        if recorded := told_time(segment, 24, builder) or told_time(segment, 13, builder):
             made["recordedDate"] = recorded
+        if recorder := practitioner(segment.first(23), builder):
+            made["recorder"] = recorder
         if reported := human_name(segment.first(14)):
             made["asserter"] = {"display": reported["text"]}
 
@@ -252,8 +290,47 @@ def role_participant(rol: Segment, builder: Builder) -> list[dict[str, Any]]:
     if start and end and not builder.in_order(rol, 5, 6):
         end = None
     period = {name: value for name, value in (("start", start), ("end", end)) if value}
+    people = [person for part in rol.repetitions(4) if (person := practitioner(part, builder))]
+    for person in people:
+        add_role(rol, person, concept, builder)
     return [{**({"type": [concept]} if concept else {}), **({"period": period} if period else {}), "individual": person}
-            for part in rol.repetitions(4) if (person := practitioner(part, builder))]
+            for person in people]
+
+
+def carers_in(roles: list[Segment], builder: Builder) -> list[Reference]:
+    """ROL behind PID: who cares for the patient outside any visit (ROL-3 PP, FHCP); a role that is taken away (ROL-2
+    DE, UN) is not told."""
+    found = []
+    for rol in roles:
+        code = builder.source.table("ROL-3", rol.get(3)).upper()
+        if code not in ("PP", "FHCP") or rol.get(2).upper() in ("DE", "UN"):
+            continue
+        for part in rol.repetitions(4):
+            if (person := practitioner(part, builder)) and person not in found:
+                add_role(rol, person, builder.coded(rol, 3, "0443"), builder)
+                found.append(person)
+    return found
+
+
+def add_role(rol: Segment, person: Reference, role: dict[str, Any], builder: Builder) -> None:
+    """What ROL says of the person beyond the part in this visit, as PractitionerRole: specialty (ROL-9), telephone
+    (ROL-12), place (ROL-13) and organization (ROL-14). Who takes part is the Practitioner, which every query knows."""
+    place, organization = rol.first(13), rol.first(14)
+    if "reference" not in person or not (place or organization or rol.raw_field(9) or rol.raw_field(12)):
+        return
+    firm = organization_from(organization, builder) or builder.hospital()
+    made = builder.resource("PractitionerRole", f"{person['reference']}|{firm.get('reference')}|{rol.get(3)}")
+    made["practitioner"] = {**person}
+    made["organization"] = firm
+    if role:
+        made["code"] = [role]
+    if specialties := [found for part in rol.repetitions(9) if (found := codeable(part, builder.source, "ROL-9"))]:
+        made["specialty"] = specialties
+    if where := location_from(place, builder):
+        made["location"] = [where]
+    if contacts := [contact for part in rol.repetitions(12) if (contact := contact_from(part, "work"))]:
+        made["telecom"] = contacts
+    builder.add(made, builder.sent_at, "skip")
 
 
 def add_financial_class(pv1: Segment, patient: Reference, key: str, as_of: int | None, builder: Builder) -> None:

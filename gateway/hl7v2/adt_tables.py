@@ -13,8 +13,8 @@ STATUS: Final = {
     "A14": "planned", "A17": "in-progress", "A21": "onleave", "A22": "in-progress", "A23": "entered-in-error",
     "A27": "cancelled", "A38": "cancelled", "A52": "in-progress", "A53": "onleave",
 }
-#: Events whose status counts although PV1-45 tells a discharge, which they may be about.
-OVER_DISCHARGE: Final = frozenset(("A11", "A13", "A23", "A27", "A38"))
+#: Events whose status counts although PV1-45 tells a discharge: they are about it (A13), or it is to come (A05).
+OVER_DISCHARGE: Final = frozenset(("A05", "A11", "A13", "A14", "A23", "A27", "A38"))
 #: Events that only tell of a person: PV1 is there because the structure wants it.
 PERSON: Final = frozenset(("A28", "A29", "A31"))
 #: Events whose repeating segments (NK1, AL1, DG1) replace what was sent before (v2.5.1 2.10.4.1).
@@ -61,6 +61,9 @@ DIAGNOSIS_ROLES: Final = "http://terminology.hl7.org/CodeSystem/diagnosis-role"
 #: Table 0217 → v3-ActPriority.
 PRIORITY: Final = {"1": ("EM", "emergency"), "2": ("UR", "urgent"), "3": ("EL", "elective")}
 PRIORITY_SYSTEM: Final = f"{V3}ActPriority"
+#: Table 0062 → v3-ActReason: why an event happened (EVN-4).
+EVENT_REASON: Final = {"01": ("PATRQT", "patient requested"), "02": ("TREAT", "treatment"),
+                       "03": ("HOPERAT", "healthcare operations")}
 #: Table 0443 → v3-ParticipationType.
 PROVIDER_ROLE: Final = {"AD": ("ADM", "admitter"), "AT": ("ATND", "attender"), "CP": ("CON", "consultant"),
                         "RP": ("REF", "referrer")}

@@ -12,10 +12,17 @@ from typing import Any, Final
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder, Reference
-from gateway.hl7v2.datatypes import code_text, codeable, decimal, entity_system, identifier
-from gateway.hl7v2.insurance import coverages_from
+from gateway.hl7v2.datatypes import code_text, codeable, decimal, entity_system, identifier, identifier_from
+from gateway.hl7v2.insurance import coverages_from, money
 from gateway.hl7v2.message import Message, Segment
-from gateway.hl7v2.people import encounter_from, hospital, patient_from, practitioner, told_time
+from gateway.hl7v2.people import (
+    encounter_from,
+    hospital,
+    organization_from,
+    patient_from,
+    practitioner,
+    told_time,
+)
 from gateway.hl7v2.provenance import add_provenance
 from gateway.hl7v2.request import Numbers, Order, numbers_of, request_key, shares_number
 from gateway.source import Charge, Conversion, Source
@@ -61,7 +68,7 @@ def convert_charges(message: Message, source: Source) -> Conversion:
         _, scheme = coverages_from(group.insurances, patient, key, builder)
         for transaction in group.transactions:
             _add_charge(transaction, group, patient, encounter, scheme, builder)
-    add_provenance(builder)
+    add_provenance(builder, message.first("EVN"))
     return builder.finished()
 
 
@@ -83,27 +90,27 @@ def _add_charge(transaction: _Transaction, group: _Group, patient: Reference, en
                        patient["reference"].partition("/")[2], local, scheme, builder)
     builder.conversion.charges.append(charge)
     request = request_key(numbers, local, shared, builder) if numbers.placer else ""
-    _add_item(ft1, charge, request, patient, encounter, builder)
+    _add_item(transaction, group.pid, charge, request, patient, encounter, builder)
 
 
-def _add_item(ft1: Segment, charge: Charge, request: str, patient: Reference, encounter: Reference | None,
-              builder: Builder) -> None:
+def _add_item(transaction: _Transaction, pid: Segment, charge: Charge, request: str, patient: Reference,
+              encounter: Reference | None, builder: Builder) -> None:
     """FT1 as ChargeItem; its id is the order and the charged code, else FT1-2, so that a credit finds its charge.
 
     What neither numbers is no resource: nothing would find it again.
     """
-    source = builder.source
-    transaction = ft1.get(2)
+    source, ft1 = builder.source, transaction.ft1
+    number = ft1.get(2)
     code = codeable(ft1.first(7), source, "FT1-7")
     if not code:
         ft1.require(7)
     said = code_text(ft1.get(7)) or code.get("text", "")
-    key = f"{charge.number}|{said}" if charge.number else f"transaction|{transaction}" if transaction else ""
+    key = f"{charge.number}|{said}" if charge.number else f"transaction|{number}" if number else ""
     if not key:
         return
     made = builder.resource("ChargeItem", builder.distinct(key))
-    if transaction:
-        made["identifier"] = [identifier(transaction, source.system("transaction"), "")]
+    if number:
+        made["identifier"] = [identifier(number, source.system("transaction"), "")]
     made["status"] = "aborted" if charge.credit else "billed"
     made["code"] = code
     made["subject"] = {**patient}
@@ -115,10 +122,12 @@ def _add_item(ft1: Segment, charge: Charge, request: str, patient: Reference, en
         made["performer"] = performers
     if request:
         made["supportingInformation"] = [{"reference": f"ServiceRequest/{source.id_for('ServiceRequest', request)}"}]
-    made["performingOrganization"] = builder.hospital()
+    made["performingOrganization"] = organization_from(ft1.first(32), builder) or builder.hospital()
+    if asked := organization_from(ft1.first(33), builder):
+        made["requestingOrganization"] = asked
     if (quantity := decimal(ft1.get(10))) is not None:
         made["quantity"] = {"value": quantity}
-    if price := _money(ft1):
+    if price := money(ft1, 11):
         made["priceOverride"] = price
     if department := ft1.get(13, 2) or ft1.get(13):
         made["costCenter"] = {"display": department}
@@ -128,6 +137,8 @@ def _add_item(ft1: Segment, charge: Charge, request: str, patient: Reference, en
         made["enteredDate"] = posted
     if reasons := [reason for part in ft1.repetitions(19) if (reason := codeable(part, source, "FT1-19"))]:
         made["reason"] = reasons
+    if pid.raw_field(18) and (account := identifier_from(pid.first(18), "account", source, "AN")):
+        made["account"] = [{"type": "Account", "identifier": account}]
     builder.add(made, builder.sent_at, "skip")
 
 
@@ -138,16 +149,6 @@ def _took_part(ft1: Segment, builder: Builder) -> list[dict[str, Any]]:
     found += [{"function": {"coding": [{**_ORDERED}]}, "actor": person} for part in ft1.repetitions(21)
               if (person := practitioner(part, builder))]
     return found
-
-
-def _money(ft1: Segment) -> dict[str, Any]:
-    """FT1-11 (CP, price&currency; some write price^currency) as Money."""
-    amount = decimal(ft1.get(11))
-    if amount is None:
-        return {}
-    currency = (ft1.get(11, 1, 2) or ft1.get(11, 2)).upper()
-    known = len(currency) == 3 and currency.isascii() and currency.isalpha()
-    return {"value": amount, **({"currency": currency} if known else {})}
 
 
 def transaction_type(ft1: Segment, builder: Builder) -> str:

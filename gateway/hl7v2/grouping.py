@@ -40,6 +40,7 @@ class _Coming:
     participants: list[Segment] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     specimens: list[SpecimenGroup] = field(default_factory=list)
+    timings: list[Segment] = field(default_factory=list)
 
 
 def grouped(builder: Builder) -> list[PatientResults]:
@@ -102,6 +103,8 @@ class _Reader:
             self.holder.participants.append(segment)
         elif name == "TXA":
             self._document(segment)
+        elif name == "TQ1":
+            (self.order or self.coming).timings.append(segment)
 
     def _patient(self, pid: Segment) -> None:
         if not self.groups:
@@ -158,7 +161,8 @@ class _Reader:
             raise GatewayError(Category.INVALID, "too many OBR share too many SPM before them; send each specimen with "
                                "its own orders", "SPM")
         specimens = [*self.held, *coming.specimens]
-        self.order = self.holder = Order(obr, coming.orc, coming.notes, coming.results, specimens, coming.participants)
+        self.order = self.holder = Order(obr, coming.orc, coming.notes, coming.results, specimens, coming.participants,
+                                         coming.timings)
         self.group.orders.append(self.order)
         self.coming, self.opened, self.after_results, self.used = _Coming(), None, False, True
         if not self.held:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.hl7v2.builder import Builder, Reference
-from gateway.hl7v2.datatypes import code_text, human_name, identifier, identifier_from, identifier_system
+from gateway.hl7v2.datatypes import code_text, decimal, human_name, identifier, identifier_from, identifier_system
 from gateway.hl7v2.message import Segment
 from gateway.source import Resource
 from gateway.terminology import BASE
@@ -13,6 +13,7 @@ from gateway.terminology import BASE
 #: Schemes as a region's settlement rules name them (``settlement.tsv``, column schemes).
 SCHEMES = f"{BASE}/CodeSystem/recognition-scheme"
 _RELATIONSHIP = "http://terminology.hl7.org/CodeSystem/subscriber-relationship"
+_COST = "http://terminology.hl7.org/CodeSystem/coverage-copay-type"
 _CLASS = "http://terminology.hl7.org/CodeSystem/coverage-class"
 #: Table 0063 → subscriber-relationship, where both have it.
 _RELATIONSHIPS = {"SEL": "self", "SPO": "spouse", "CHD": "child", "PAR": "parent", "OTH": "other", "NCH": "child",
@@ -69,7 +70,20 @@ def _coverage(in1: Segment, at: int, kind: dict[str, Any], patient: Reference, k
                  **({"name": name} if name else {})} for code, value, name in classes if value]:
         made["class"] = said
     made["order"] = at
+    if deductible := money(in1, 37):
+        made["costToBeneficiary"] = [{"type": {"coding": [{"system": _COST, "code": "deductible"}]},
+                                      "valueMoney": deductible}]
     return builder.add(made, builder.sent_at, "skip")
+
+
+def money(segment: Segment, field: int) -> dict[str, Any]:
+    """CP (price&currency; some write price^currency) as Money; empty without a number."""
+    amount = decimal(segment.get(field))
+    if amount is None:
+        return {}
+    currency = (segment.get(field, 1, 2) or segment.get(field, 2)).upper()
+    known = len(currency) == 3 and currency.isascii() and currency.isalpha()
+    return {"value": amount, **({"currency": currency} if known else {})}
 
 
 def _who_is_insured(made: Resource, in1: Segment, patient: Reference, builder: Builder) -> None:

@@ -81,7 +81,7 @@ def convert_documents(message: Message, source: Source) -> Conversion:
     for parent in dict.fromkeys(filter(None, replaced)):
         _supersede(parent, builder)
         builder.conversion.replaceable.setdefault(parent, True)
-    add_provenance(builder)
+    add_provenance(builder, message.first("EVN"))
     return builder.finished()
 
 
@@ -92,15 +92,16 @@ def _grouped(message: Message) -> tuple[list[Order], list[Segment], list[_Docume
     documents: list[_Document] = []
     orc: Segment | None = None
     notes: list[Segment] = []
+    timings: list[Segment] = []
     for segment in message.segments:
         if segment.name == "ORC":
             orcs.append(segment)
-            orc, notes = segment, []
+            orc, notes, timings = segment, [], []
         elif segment.name == "OBR":
-            orders.append(Order(segment, orc))
+            orders.append(Order(segment, orc, timings=timings if orc is not None else []))
             if orc is not None:
                 orcs.remove(orc)
-            orc, notes = None, orders[-1].notes
+            orc, notes, timings = None, orders[-1].notes, orders[-1].timings
         elif segment.name == "TXA":
             documents.append(_Document(segment))
             notes = documents[-1].notes
@@ -109,6 +110,8 @@ def _grouped(message: Message) -> tuple[list[Order], list[Segment], list[_Docume
             notes = documents[-1].notes
         elif segment.name == "NTE":
             notes.append(segment)
+        elif segment.name == "TQ1":
+            timings.append(segment)
     return orders, orcs, documents
 
 

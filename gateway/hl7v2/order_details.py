@@ -237,17 +237,14 @@ def _reasons(made: Resource, diagnoses: list[Segment], builder: Builder) -> None
 
 
 def _explain(made: Resource, order: Order, builder: Builder) -> None:
-    """OBR-46/47 as orderDetail, OBX (questions answered at order entry) as supportingInfo, ORC-16 and call-back numbers
-    as the standard extensions."""
+    """OBX (questions answered at order entry) as supportingInfo, ORC-28 as labels, ORC-16 and call-back numbers as the
+    standard extensions."""
     obr, orc = order.obr, order.orc
-    if details := [detail for at in (46, 47) for part in obr.repetitions(at)
-                   if (detail := codeable(part, builder.source, f"OBR-{at}"))]:
-        made["orderDetail"] = details
     said = [text for result in order.results if (text := answer_line(result.obx))]
     if said:
         made.setdefault("supportingInfo", []).extend({"display": text} for text in said)
     if orc is not None:
-        _label(made, orc, builder)
+        _secure(made, orc, builder)
     extension: list[dict[str, Any]] = []
     if orc is not None and (reason := builder.coded(orc, 16)):
         extension.append({"url": _STATUS_REASON, "valueCodeableConcept": reason})
@@ -256,16 +253,6 @@ def _explain(made: Resource, order: Order, builder: Builder) -> None:
                   if (contact := contact_from(part))]
     if extension:
         made.setdefault("extension", []).extend(extension)
-
-
-def _label(made: Resource, orc: Segment, builder: Builder) -> None:
-    """ORC-28 as security labels; ORC-29 (table 0482), an order for an inpatient or an outpatient, as locationCode."""
-    _secure(made, orc, builder)
-    if place := builder.coded(orc, 29, "0482"):
-        code = builder.source.table("ORC-29", orc.get(29)).upper()
-        if known := tables.ORDER_PLACE.get(code):
-            place.setdefault("coding", []).insert(0, {**known})
-        made["locationCode"] = [place]
 
 
 def _secure(made: Resource, orc: Segment, builder: Builder) -> None:

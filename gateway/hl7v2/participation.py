@@ -9,9 +9,9 @@ from typing import Any
 
 from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder, Reference
-from gateway.hl7v2.datatypes import entity_identifier, identifier, identifier_system
+from gateway.hl7v2.datatypes import entity_identifier
 from gateway.hl7v2.message import Part, Segment
-from gateway.hl7v2.people import practitioner
+from gateway.hl7v2.people import organization_from, practitioner
 
 _DELETED = frozenset(("D", "DE", "UN", "X"))
 
@@ -35,7 +35,7 @@ def person_in(participants: list[Segment], roles: tuple[str, ...], builder: Buil
 def organization_in(participants: list[Segment], roles: tuple[str, ...], builder: Builder) -> Reference | None:
     """The first organization (PRT-8) with one of these roles."""
     return next((found for prt in _with_role(participants, roles, builder) for part in prt.repetitions(8)
-                 if (found := _organization(part, builder))), None)
+                 if (found := organization_from(part, builder))), None)
 
 
 def device_in(participants: list[Segment], builder: Builder) -> dict[str, Any] | None:
@@ -62,18 +62,3 @@ def director_in(participants: list[Segment], organization: Reference, builder: B
     """The medical director that a PRT names."""
     return next((found for prt in _with_role(participants, ("POMD", "MDIR"), builder) for part in prt.repetitions(5)
                  if (found := director(part, organization, builder))), None)
-
-
-def _organization(part: Part, builder: Builder) -> Reference | None:
-    """XON as a reference to an Organization."""
-    name, number = part.get(1), part.get(10) or part.get(3)
-    if not name and not number:
-        return None
-    system = identifier_system(part.part(6), "organization", builder.source)
-    made = builder.resource("Organization", f"{system}|{number}" if number else name)
-    if number:
-        made["identifier"] = [identifier(number, system, part.get(7))]
-    if name:
-        made["name"] = name
-    reference = builder.add(made, builder.sent_at, "skip")
-    return {**reference, "display": name} if name else reference

@@ -23,6 +23,7 @@ from gateway.hl7v2.datatypes import (
     identifier_system,
     is_national,
 )
+from gateway.hl7v2.language import language_of
 from gateway.hl7v2.message import Part, Segment
 from gateway.identity import NATIONAL_ID_SYSTEM
 from gateway.source import COPY, Remark, Resource
@@ -63,7 +64,7 @@ def patient_resource(pid: Segment, builder: Builder) -> tuple[Resource, str]:
     if extensions := _extensions(pid, builder):
         made["extension"] = extensions
     made["identifier"] = identifiers
-    if names := [name for field in (5, 9) for part in pid.repetitions(field) if (name := human_name(part))]:
+    if names := _names(pid):
         made["name"] = names
     if telecom := _telecom(pid):
         made["telecom"] = telecom
@@ -76,10 +77,22 @@ def patient_resource(pid: Segment, builder: Builder) -> tuple[Resource, str]:
     if marital := _marital_status(pid, builder):
         made["maritalStatus"] = marital
     _multiple_birth(pid, made)
-    if language := builder.coded(pid, 15, "0296"):
+    if language := language_of(pid, 15, builder):
         made["communication"] = [{"language": language}]
     made["managingOrganization"] = {"reference": f"Organization/{builder.source.institution}"}
     return made, f"{main['system']}|{main['value']}"
+
+
+def _names(pid: Segment) -> list[dict[str, Any]]:
+    """PID-5 and PID-9; what the person is called by (XPN.15) is a nickname beside the name (guide: XPN)."""
+    found = []
+    for field in (5, 9):
+        for part in pid.repetitions(field):
+            if name := human_name(part):
+                found.append(name)
+            if len(part) > 14 and (called := part.get(15)):
+                found.append({"use": "nickname", "text": called, "given": [called]})
+    return found
 
 
 def gender_of(segment: Segment, field: int, builder: Builder) -> str | None:
@@ -271,6 +284,21 @@ def _practitioner(part: Part, builder: Builder, authority: Part, kind: str, name
         made["name"] = [name]
     reference = builder.add(made, builder.sent_at, "skip")
     return {**reference, "display": name["text"]} if name else reference
+
+
+def organization_from(part: Part, builder: Builder) -> Reference | None:
+    """XON as a reference to an Organization; None without name and number."""
+    name, number = part.get(1), part.get(10) or part.get(3)
+    if not name and not number:
+        return None
+    system = identifier_system(part.part(6), "organization", builder.source)
+    made = builder.resource("Organization", f"{system}|{number}" if number else name)
+    if number:
+        made["identifier"] = [identifier(number, system, part.get(7))]
+    if name:
+        made["name"] = name
+    reference = builder.add(made, builder.sent_at, "skip")
+    return {**reference, "display": name} if name else reference
 
 
 def performing_organization(obx: Segment, builder: Builder) -> Reference | None:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.hl7v2 import timestamps
+from gateway.hl7v2 import adt_tables, tables, timestamps
 from gateway.hl7v2.builder import Builder
-from gateway.source import original_id
+from gateway.hl7v2.datatypes import identifier_system
+from gateway.hl7v2.message import Segment
+from gateway.hl7v2.people import told_time
+from gateway.source import Resource, original_id
 
 _ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
 
-def add_provenance(builder: Builder) -> None:
-    """The Provenance of everything gathered so far, amended resources among it."""
+def add_provenance(builder: Builder, evn: Segment | None = None) -> None:
+    """The Provenance of everything gathered so far, amended resources among it; ``evn``: what the message is about."""
     header = builder.message.header
     hospital = f"Organization/{builder.source.institution}"
     original = original_id(builder.message.digest)
@@ -28,6 +31,8 @@ def add_provenance(builder: Builder) -> None:
         made["recorded"] = recorded
     else:
         made["_recorded"] = {"extension": [{"url": _ABSENT, "valueCode": "unknown"}]}
+    if evn is not None:
+        _tell_event(made, evn, builder)
     made["activity"] = {"text": "^".join(part for part in header.message_type if part)}
     made["agent"] = [{"type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
                                            "code": "author", "display": "Author"}]},
@@ -37,6 +42,21 @@ def add_provenance(builder: Builder) -> None:
         what["identifier"] = {"system": builder.source.system("message"), "value": header.control_id}
     made["entity"] = [{"role": "source", "what": what}]
     builder.add(made, builder.sent_at, "skip")
+
+
+def _tell_event(made: Resource, evn: Segment, builder: Builder) -> None:
+    """When the event happened (EVN-6), why (EVN-4) and in which facility (EVN-7), as far as that is said."""
+    if happened := told_time(evn, 6, builder):
+        made["occurredDateTime"] = happened
+    if facility := evn.get(7) or evn.get(7, 2):
+        made["location"] = {"type": "Location", "identifier": {
+            "system": identifier_system(evn.first(7), "facility", builder.source), "value": facility},
+            "display": facility}
+    if reason := builder.coded(evn, 4, "0062"):
+        if known := adt_tables.EVENT_REASON.get(builder.source.table("EVN-4", evn.get(4))):
+            reason.setdefault("coding", []).insert(0, {"system": f"{tables.V3}ActReason", "code": known[0],
+                                                       "display": known[1]})
+        made["reason"] = [reason]
 
 
 def _recorded(builder: Builder) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.hl7v2 import merge
-from gateway.hl7v2.builder import Builder
+from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.message import Segment
 from gateway.hl7v2.people import practitioner
 from gateway.identity import NATIONAL_ID_SYSTEM
@@ -27,13 +27,18 @@ _DEFINITIONS = "http://hl7.org/fhir/StructureDefinition/"
 _CHOICES = (("deceasedBoolean", "deceasedDateTime"), ("multipleBirthBoolean", "multipleBirthInteger"))
 
 
-def complete(made: Resource, pid: Segment, pd1: Segment | None, event: str, builder: Builder) -> None:
-    """What PD1 and the event add to PID's Patient."""
+def complete(made: Resource, pd1: Segment | None, carers: list[Reference], event: str, builder: Builder) -> None:
+    """What PD1, ``carers`` (ROL behind PID) and the event add to PID's Patient."""
+    practices: list[Reference] = []
     if pd1 is not None:
-        carers = [person for part in pd1.repetitions(4) if (person := practitioner(part, builder))]
+        named = [person for part in pd1.repetitions(4) if (person := practitioner(part, builder))]
         practices = [place for at in range(1, len(pd1.repetitions(3)) + 1) if (place := _practice(pd1, at, builder))]
-        if practices or carers:
-            made["generalPractitioner"] = [*practices, *carers]
+        carers = [*named, *(one for one in carers if one not in named)]
+        if worship := pd1.text(14).strip():
+            made.setdefault("extension", []).append({"url": f"{_DEFINITIONS}patient-congregation",
+                                                     "valueString": worship})
+    if practices or carers:
+        made["generalPractitioner"] = [*practices, *carers]
     if event == "A29":
         made["active"] = False
 

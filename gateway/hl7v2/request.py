@@ -16,7 +16,8 @@ from gateway.hl7v2.datatypes import codeable, entity_identifier, entity_system
 from gateway.hl7v2.message import Part, Segment
 from gateway.hl7v2.participation import person_in
 from gateway.hl7v2.people import practitioner
-from gateway.source import Resource
+from gateway.hl7v2.timing import add_timing
+from gateway.source import Remark, Resource
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class Order:
     results: list[Result] = field(default_factory=list)
     specimens: list[SpecimenGroup] = field(default_factory=list)
     participants: list[Segment] = field(default_factory=list)
+    timings: list[Segment] = field(default_factory=list)  # of an order that another message repeats
 
 
 class Subject(NamedTuple):
@@ -184,7 +186,37 @@ def request_from(order: Order, subject: Subject, builder: Builder, key: str, con
         made["supportingInfo"] = [{"display": clinical}]
     if notes := notes_of(order.notes, builder):
         made["note"] = notes
+    if obr.size > 46 and (details := [detail for at in (46, 47) for part in obr.repetitions(at)
+                                      if (detail := codeable(part, source, f"OBR-{at}"))]):
+        made["orderDetail"] = details
+    if orc is not None and orc.size > 29:
+        _for_whom(made, orc, builder)
+    if order.timings:
+        _time_again(made, order, builder)
     return made
+
+
+def _for_whom(made: Resource, orc: Segment, builder: Builder) -> None:
+    """ORC-29 (table 0482), an order for an inpatient or an outpatient, as locationCode."""
+    if place := builder.coded(orc, 29, "0482"):
+        if known := tables.ORDER_PLACE.get(builder.source.table("ORC-29", orc.get(29)).upper()):
+            place.setdefault("coding", []).insert(0, {**known})
+        made["locationCode"] = [place]
+
+
+def _time_again(made: Resource, order: Order, builder: Builder) -> None:
+    """TQ1 of a result or a document: when, how often and how urgently its order was wanted; a time in it that is none
+    stops no result."""
+    if "priority" not in made and (priority := next((found for tq1 in order.timings if (
+            found := tables.PRIORITY.get(builder.source.table("TQ1-9", tq1.get(9)).upper()))), None)):
+        made["priority"] = priority
+    try:
+        if "occurrenceDateTime" not in made and (wanted := next((moment for tq1 in order.timings if (
+                moment := builder.date_time(tq1, 7))), None)):
+            made["occurrenceDateTime"] = wanted
+        add_timing(made, order.timings, order.obr, None, builder)
+    except GatewayError as error:
+        builder.conversion.remarks.append(Remark(error.where, f"the order's time is left out: {error.message}"))
 
 
 def require_number(numbers: Numbers, obr: Segment, what: str, place: str) -> None:

@@ -13,12 +13,16 @@ from typing import Any, NamedTuple
 from gateway.hl7v2.builder import Builder
 from gateway.hl7v2.datatypes import codeable, decimal, quantity, unit_parts
 from gateway.hl7v2.message import Part, Segment
+from gateway.terminology import UCUM
 
 #: Table 0335 as far as Timing.repeat can say it: every n units, n times a day, at a time of the day.
 _EVERY = re.compile(r"Q(\d{0,3})([SMHDW])")
 _TIMES_A_DAY = re.compile(r"(BID|TID|QID|([1-9]\d?)ID)")
 _TIMES = {"BID": 2, "TID": 3, "QID": 4}
 _UNITS = {"S": "s", "M": "min", "H": "h", "D": "d", "W": "wk"}
+#: TQ.3: how long the series lasts, L being months, or how many times.
+_LASTS = re.compile(r"([SMHDWL])(\d{1,4})")
+_LASTS_UNITS = {**_UNITS, "L": "mo"}
 _WHEN = {"QAM": "MORN", "QPM": "EVE", "QHS": "HS"}
 _ONCE = frozenset(("ONCE", "1"))
 #: Table 0528 (an event of the day) has R4's own codes; those of an offset are before or after something.
@@ -39,6 +43,8 @@ class _Told(NamedTuple):
     start: str | None
     end: str | None
     times: str  # how many in all
+    lasting: dict[str, Any]  # Duration of the whole
+    each: dict[str, Any]  # Duration of each time
     text: str
     place: str
 
@@ -69,7 +75,8 @@ def _from_tq1(tq1: Segment, builder: Builder) -> _Told:
     repeated = tq1.first(3)  # RPT
     return _Told(tq1.first(2), repeated.part(1), (repeated.get(5), repeated.get(6)),
                  (repeated.get(8), repeated.get(9), repeated.get(10)), [part.text for part in tq1.repetitions(4)],
-                 builder.date_time(tq1, 7), builder.date_time(tq1, 8), tq1.get(14), tq1.text(11).strip(), "TQ1-3")
+                 builder.date_time(tq1, 7), builder.date_time(tq1, 8), tq1.get(14), _duration(tq1.first(6), builder),
+                 _duration(tq1.first(13), builder), tq1.text(11).strip(), "TQ1-3")
 
 
 def _from_tq(segment: Segment, at: int, builder: Builder) -> _Told:
@@ -77,7 +84,22 @@ def _from_tq(segment: Segment, at: int, builder: Builder) -> _Told:
     interval = timing.part(2)  # RI: pattern, and times with commas
     clock = [one for one in interval.get(2).split(",") if one]
     return _Told(timing.part(1), interval.part(1), ("", ""), ("", "", ""), clock, builder.date_time(segment, at, 4),
-                 builder.date_time(segment, at, 5), timing.get(12), timing.get(8).strip(), f"{segment.name}-{at}")
+                 builder.date_time(segment, at, 5), timing.get(12), _lasting(timing.get(3)), {}, timing.get(8).strip(),
+                 f"{segment.name}-{at}")
+
+
+def _duration(sent: Part, builder: Builder) -> dict[str, Any]:
+    """CQ as Duration; empty without a number above zero and a unit of time in UCUM."""
+    value, units = decimal(sent.get(1)), unit_parts(sent.part(2), builder.source)
+    return quantity(value, units) if value is not None and value > 0 and units.get("code") in _PERIOD_UNITS else {}
+
+
+def _lasting(text: str) -> dict[str, Any]:
+    """TQ.3 as Duration, where it is one."""
+    if not (found := _LASTS.fullmatch(text.strip().upper())) or not int(found[2]):
+        return {}
+    unit = _LASTS_UNITS[found[1]]
+    return {"value": Decimal(int(found[2])), "unit": unit, "system": UCUM, "code": unit}
 
 
 def _amount(sent: Part, builder: Builder) -> dict[str, Any] | None:
@@ -97,6 +119,10 @@ def _series(told: _Told, wanted: str | None, builder: Builder) -> dict[str, Any]
     bounds = {name: moment for name, moment in (("start", told.start or wanted), ("end", told.end)) if moment}
     if bounds:
         repeat["boundsPeriod"] = bounds
+    elif told.lasting:
+        repeat["boundsDuration"] = {**told.lasting}
+    if told.each:
+        repeat.update(duration=told.each["value"], durationUnit=told.each["code"])
     if count > 1:
         repeat["count"] = count
     repeat.update(_repeat(code.upper(), told.every))
