@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from gateway import indexing
 from gateway.indexing import PARAMETERS, As, Type, extract, keys, owner, parameters_of, values
+from gateway.indexing.extract import _CONCEPTS as CONCEPTS
+from gateway.indexing.extract import _SHARED as SHARED
+from gateway.indexing.extract import _compiled as compiled
 from gateway.store import index_schema
 
 R4 = Path(__file__).parents[1] / "gateway" / "fhir" / "elements.json"
@@ -208,6 +211,47 @@ def test_whatever_is_in_an_element_can_be_indexed(kind: str, data: st.DataObject
         for row in index_schema.bind(rows, 1, 2, 3).get(table.name, ()):
             assert len(row) == len(table.columns)
             assert all(-(1 << 63) <= v < 1 << 63 for v in row if isinstance(v, int))
+
+
+_leaf = st.sampled_from(["urn:s", "urn:t"])
+_coding_like = st.fixed_dictionaries({"code": _leaf}, optional={"system": _leaf, "display": _leaf})
+_concept_like = st.fixed_dictionaries({"coding": st.lists(_coding_like, max_size=2)}, optional={"text": _leaf})
+_reference_like = st.fixed_dictionaries({}, optional={
+    "reference": st.sampled_from(["Patient/1", "Patient/1/_history/2", "Patient/1/2", "Device/1", "#a"]),
+    "identifier": st.fixed_dictionaries({"value": st.sampled_from(["1", "2"]), "system": _leaf})})
+_resource_like = st.fixed_dictionaries({"resourceType": st.sampled_from(["Observation", "Specimen"])}, optional={
+    "meta": st.fixed_dictionaries({"tag": st.lists(_coding_like, max_size=2)}, optional={"source": _leaf}),
+    "status": _leaf, "category": st.lists(_concept_like, max_size=2), "code": _concept_like, "type": _concept_like,
+    "subject": _reference_like, "performer": st.lists(_reference_like, max_size=2), "specimen": _reference_like,
+    "identifier": st.lists(st.fixed_dictionaries({"value": st.sampled_from(["1", "2"]), "system": _leaf}), max_size=2),
+    "valueQuantity": st.fixed_dictionaries({"value": st.just(1), "system": _leaf, "code": _leaf, "unit": _leaf})})
+
+
+def _swapped(value: Any, into: Any) -> Any:
+    """A copy that has another value in the place of one of the two texts."""
+    if isinstance(value, dict):
+        return {name: _swapped(inner, into) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_swapped(inner, into) for inner in value]
+    return into if value == "urn:s" else value
+
+
+@given(_resource_like)
+def test_rows_do_not_depend_on_what_was_read_before(drawn: dict[str, Any]) -> None:
+    """Whatever is kept of one resource, another has its own rows: 1, 1.0 and true are equal in Python, not in JSON."""
+    resources = [{**_swapped(drawn, into), "id": "x"} for into in ("urn:s", 1, True, 1.0, 0, False, None, "1", [], {})]
+    compiled.cache_clear()
+    after_others = [repr(extract(resource)) for resource in resources]
+    for resource, rows in zip(resources, after_others, strict=True):
+        compiled.cache_clear()
+        assert repr(extract(resource)) == rows
+
+
+def test_no_date_is_kept_with_an_element() -> None:
+    """A date's rows follow the zone, which can be set after they were read."""
+    for p in PARAMETERS:
+        elements = {path.split(".")[0] for path in p.path.split("|")}
+        assert p.type is not Type.DATE or elements.isdisjoint(SHARED | CONCEPTS), p
 
 
 # ---------------------------------------------------------------------- values

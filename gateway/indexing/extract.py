@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from gateway.indexing import keys, values
 from gateway.indexing.parameters import As, Param, Type, parameters_of
+from gateway.indexing.repeated import Read, Rows, same_as_last, same_by_text
 from gateway.indexing.results import KINDS, results
 
-Rows = dict[str, list[tuple[Any, ...]]]
 _Read = Callable[[Any, Rows], bool]  # takes one value of the element; whether it holds anything
 
 #: Longer strings and codes are cut for the index; FHIR asks for no more of a string search.
 _LONGEST = 200
 #: Entries of a coding cache; a type with more different codings starts it anew.
 _CACHED = 20000
-#: Elements that the resources of one message share. Their parameters are tokens and references: equal values give equal
-#: rows, which of numbers is not so (1.5 and 1.50 are other ranges).
-_REPEATED = frozenset(("meta", "category", "subject", "encounter", "performer", "specimen", "basedOn", "requester"))
+#: Elements that the resources of one message share, and those whose concepts come again in other messages.
+_SHARED = frozenset(("meta", "status", "category", "subject", "patient", "encounter", "performer", "specimen",
+                     "basedOn", "requester", "managingOrganization"))
+_CONCEPTS = frozenset(("code", "type"))
 #: What reading an element of another shape than FHIR's raises.
 _WRONG_SHAPE = (TypeError, AttributeError, ValueError, ArithmeticError)
 
@@ -43,11 +42,14 @@ def extract(resource: dict[str, Any]) -> Rows:
     if kind == "Patient":
         present |= _deceased(resource, rows)
     elif kind in KINDS and owner(resource):
-        with suppress(*_WRONG_SHAPE):  # what no reader of an element takes either, such as half a surrogate pair
+        try:  # noqa: SIM105 - `suppress` takes half a microsecond
             rows["idx_result"] += results(resource)
+        except _WRONG_SHAPE:  # what no reader of an element takes either, such as half a surrogate pair
+            pass
     for table in ("idx_token", "idx_reference", "idx_date", "idx_string"):
-        if len(rows[table]) > 1:
-            rows[table] = list(dict.fromkeys(rows[table]))
+        found = rows[table]
+        if len(found) > 1 and len(set(found)) < len(found):
+            rows[table] = list(dict.fromkeys(found))
     if len(rows["idx_quantity"]) > 1:
         rows["idx_quantity"] = [(*row[:4], n) for n, row in enumerate(dict.fromkeys(rows["idx_quantity"]))]
     rows["idx_resource"].append((keys.type_key(kind), keys.reference_key(f"{kind}/{resource['id']}"), present))
@@ -64,11 +66,21 @@ def owner(resource: dict[str, Any]) -> str:
     kind = resource["resourceType"]
     if kind == "Patient":
         return resource["id"]
-    named = _OWNERS[kind](resource) if kind in _OWNERS else (resource.get("subject"), resource.get("patient"))
-    for reference in named if isinstance(named, (list, tuple)) else ():
-        if patient := owner_id(keys.reference_target(reference)):
-            return patient
-    return ""
+    if kind in _OWNERS:
+        named = _OWNERS[kind](resource)
+        return next(filter(None, map(_patient, named)), "") if isinstance(named, (list, tuple)) else ""
+    return _patient(resource.get("subject")) or _patient(resource.get("patient"))
+
+
+def _patient(reference: Any) -> str:
+    """``id`` of the Patient that a Reference names, or nothing."""
+    text = reference.get("reference") if type(reference) is dict else None
+    return _patient_of(text) if type(text) is str else ""
+
+
+@lru_cache(maxsize=1024)
+def _patient_of(reference: str) -> str:
+    return owner_id(keys.target_of(reference))
 
 
 def _actors(appointment: dict[str, Any]) -> list[Any]:
@@ -113,7 +125,7 @@ def _deceased(resource: dict[str, Any], rows: Rows) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _compiled(resource_type: str) -> dict[str, Callable[[Any, Rows], int]]:
+def _compiled(resource_type: str) -> dict[str, Read]:
     """For each top-level element, what takes its value and returns the bits of the parameters that it has."""
     found: dict[str, list[tuple[int, _Read]]] = {}
     bits = present_bits(resource_type)
@@ -122,11 +134,12 @@ def _compiled(resource_type: str) -> dict[str, Callable[[Any, Rows], int]]:
             element, *rest = path.split(".")
             read = _narrowed(p) if p.same_as else _reader(resource_type, p)
             found.setdefault(element, []).append((bits[name], _walk(rest, read)))
-    return {element: _repeated(_together(readers)) if element in _REPEATED else _together(readers)
+    return {element: same_as_last(_together(readers)) if element in _SHARED else
+            same_by_text(_together(readers)) if element in _CONCEPTS else _together(readers)
             for element, readers in found.items()}
 
 
-def _together(readers: list[tuple[int, _Read]]) -> Callable[[Any, Rows], int]:
+def _together(readers: list[tuple[int, _Read]]) -> Read:
     """Every parameter of an element."""
     def read(value: Any, rows: Rows) -> int:
         present = 0
@@ -138,25 +151,6 @@ def _together(readers: list[tuple[int, _Read]]) -> Callable[[Any, Rows], int]:
                 continue
         return present
     return read
-
-
-def _repeated(read: Callable[[Any, Rows], int]) -> Callable[[Any, Rows], int]:
-    """Reads a value once while it comes again and again, as a report's subject does in each of its Observations."""
-    last: tuple[Any, int, list[tuple[str, list[tuple[Any, ...]]]]] = (None, 0, [])
-
-    def again(value: Any, rows: Rows) -> int:
-        nonlocal last
-        known, present, found = last  # one tuple: other threads put theirs in its place
-        if value != known:
-            fresh: Rows = {table: [] for table in rows}
-            present = read(value, fresh)
-            found = [(table, some) for table, some in fresh.items() if some]
-            # a copy of its own: whoever changes the resource later must not change what was read
-            last = pickle.loads(pickle.dumps(value, -1)), present, found
-        for table, some in found:
-            rows[table] += some
-        return present
-    return again
 
 
 def _walk(path: list[str], read: _Read) -> _Read:
@@ -221,11 +215,12 @@ def _coding(t: str, p: Param) -> _Read:
             system, code, display = coding
             if not isinstance(code, str):
                 return display is not None
-            if len(cache) >= _CACHED:
-                cache.clear()
             key = keys.token_key(t, name, system or "", code)
             known = (key,), _term(param, key, system or "", code, values.normalise(display or "")[:_LONGEST])
-            cache[coding] = known
+            if len(cache) >= _CACHED:
+                cache.clear()
+            if system is None or type(system) is str:  # of numbers 1, 1.0 and True would be one here
+                cache[coding] = known
         rows["idx_token"].append(known[0])
         rows["idx_term"].append(known[1])
         return True
@@ -308,7 +303,7 @@ def _system_row(t: str, name: str) -> Callable[[str], tuple[tuple[int], tuple[An
     """The row that says "has a value of this system", and the dictionary's row that lists the system."""
     param = keys.param_key(t, name)
 
-    @lru_cache(maxsize=4096)
+    @lru_cache(maxsize=4096, typed=True)
     def rows_of(system: str) -> tuple[tuple[int], tuple[Any, ...]]:
         key = keys.token_key(t, name, keys.SYSTEM, system)
         return (key,), _term(param, key, system, None, "")
@@ -429,7 +424,7 @@ def _date(t: str, p: Param) -> _Read:
     param = keys.param_key(t, p.name)
 
     def read(value: Any, rows: Rows) -> bool:
-        found = values.outer_range(value)
+        found = values.date_range(value) if type(value) is str else values.outer_range(value)
         if found is None:
             return False
         lo, hi = found
@@ -473,7 +468,7 @@ def _texts(value: Any, parts: tuple[str, ...]) -> Iterable[str]:
 def _quantity(t: str, p: Param) -> _Read:
     param = keys.param_key(t, p.name)
 
-    @lru_cache(maxsize=4096)
+    @lru_cache(maxsize=4096, typed=True)
     def unit_of(system: str, code: str, unit: str) -> tuple[int, tuple[Any, ...]]:
         key = keys.unit_key(system, code, unit)
         return key, _term(keys.UNITS, key, system, code, unit[:_LONGEST])

@@ -58,6 +58,7 @@ def number_key(resource_type: str, name: str, system: str, text: str, number: st
     return value - (1 << 64) if value >> 63 else value
 
 
+@lru_cache(maxsize=4096)  # a result is named by itself, its report and the Provenance, one soon after the other
 def reference_key(reference: str) -> int:
     """``idx_reference.target`` and ``idx_resource.ref`` of ``Type/id`` or of an absolute URL, without version.
 
@@ -82,7 +83,12 @@ def unit_key(system: str, code: str, unit: str) -> int:
 def reference_target(reference: Any) -> str:
     """``Type/id`` or the absolute URL that a Reference names, without version; empty for contained or absent ones."""
     text = reference.get("reference") if type(reference) is dict else None
-    if type(text) is not str or not text or text[0] == "#":
+    return target_of(text) if type(text) is str else ""
+
+
+def target_of(text: str) -> str:
+    """`reference_target` of what ``Reference.reference`` says."""
+    if text[:1] == "#":
         return ""
     cut = text.find("/_history/")
     return text if cut < 0 else text[:cut]

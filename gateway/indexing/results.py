@@ -10,6 +10,7 @@ it was reported; a date without a time is its first moment, so that nothing is r
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import xxhash
@@ -39,9 +40,9 @@ FLAGS = {"critical": FLAG_CRITICAL, "haemolysis": FLAG_HAEMOLYSIS, "repeat-advis
 LATERALITY_EXTENSION = f"{BASE}/StructureDefinition/laterality"
 
 _INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
-_SAYS = {**dict.fromkeys(("HH", "LL", "AA"), (_INTERPRETATION, FLAG_CRITICAL)),
-         **{code: (FLAG_SYSTEM, flag) for code, flag in FLAGS.items()}}
-_SIDE_OF = {"7771000": 1, "24028007": 2, "51440002": 3}
+_FLAG_OF = {**dict.fromkeys(("HH", "LL", "AA"), (_INTERPRETATION, FLAG_CRITICAL)),
+            **{code: (FLAG_SYSTEM, flag) for code, flag in FLAGS.items()}}
+_SIDE_OF = {"7771000": (SNOMED, 1), "24028007": (SNOMED, 2), "51440002": (SNOMED, 3)}
 _STATUS_OF = {status: number for number, status in enumerate(STATUSES) if status}
 _ISSUED = ("final", "amended", "corrected", "appended")
 _VALUES = frozenset(f"value{kind}" for kind in (
@@ -61,21 +62,27 @@ def results(resource: dict[str, Any]) -> list[Row]:
     attachment — has none: there is nothing to recognise.
     """
     kind = KINDS.index(resource["resourceType"])
-    items = [code for system, code in _codings(resource.get("code"))
-             if system == ITEMS and (kind == 0 or code[0] == "E")]
-    status = resource.get("status") if items else None
-    if not items or kind == 0 and status in _ISSUED and _empty(resource):
+    items = _items(resource.get("code"), kind)
+    if not items:
         return []
-    row = (_time(resource), kind, _STATUS_OF.get(status, 0) if isinstance(status, str) else 0, _flags(resource),
+    status = resource.get("status")
+    if kind == 0 and status in _ISSUED and _empty(resource):
+        return []
+    row = (_time(resource), kind, _STATUS_OF.get(status, 0) if type(status) is str else 0, _flags(resource),
            _side(resource), _session(resource))
-    return [(item, *row) for item in dict.fromkeys(items)]
+    return [(item, *row) for item in items]
 
 
-def _codings(concepts: Any) -> list[tuple[Any, str]]:
-    """System and code of all codings of a CodeableConcept, or of a list of them."""
-    return [(coding.get("system"), code) for concept in (concepts if type(concepts) is list else (concepts,))
-            if type(concept) is dict and type(found := concept.get("coding")) is list for coding in found
-            if type(coding) is dict and isinstance(code := coding.get("code"), str) and code]
+def _items(concepts: Any, kind: int) -> dict[str, None]:
+    """The unified items of a code; of a report's those of an exam."""
+    found: dict[str, None] = {}
+    for concept in concepts if type(concepts) is list else (concepts,):
+        if type(concept) is dict and type(codings := concept.get("coding")) is list:
+            for coding in codings:
+                if type(coding) is dict and coding.get("system") == ITEMS and type(code := coding.get("code")) is str \
+                        and code and (kind == 0 or code[0] == "E"):
+                    found[code] = None
+    return found
 
 
 def _empty(observation: dict[str, Any]) -> bool:
@@ -97,16 +104,14 @@ def _time(resource: dict[str, Any]) -> int:
 
 def _flags(resource: dict[str, Any]) -> int:
     flags = 0
-    if "interpretation" in resource:
-        flags |= _interpreted(resource["interpretation"])
-    components = resource.get("component")
-    if type(components) is list:
+    if "interpretation" in resource:  # as nearly every result has
+        flags |= _said(resource["interpretation"], _FLAG_OF)
+    if type(components := resource.get("component")) is list:
         for part in components:
             if type(part) is dict and "interpretation" in part:
-                flags |= _interpreted(part["interpretation"])
-    meta = resource.get("meta")
-    if type(meta) is dict and "tag" in meta:
-        flags |= _interpreted({"coding": meta["tag"]})
+                flags |= _said(part["interpretation"], _FLAG_OF)
+    if type(meta := resource.get("meta")) is dict and "tag" in meta:
+        flags |= _said({"coding": meta["tag"]}, _FLAG_OF)
     for url, extension in _extensions(resource) if "extension" in resource else ():
         if url == FLAG_EXTENSION:
             coding = extension.get("valueCoding")
@@ -115,32 +120,28 @@ def _flags(resource: dict[str, Any]) -> int:
     return flags
 
 
-def _interpreted(concepts: Any) -> int:
-    """The flags of a CodeableConcept, or of a list of them; nearly every result has one to look at."""
-    flags = 0
-    for concept in concepts if type(concepts) is list else (concepts,):
-        found = concept.get("coding") if type(concept) is dict else None
-        if type(found) is list:
-            for coding in found:
-                if type(coding) is dict and type(code := coding.get("code")) is str and (said := _SAYS.get(code)) \
-                        and said[0] == coding.get("system"):
-                    flags |= said[1]
-    return flags
-
-
 def _side(resource: dict[str, Any]) -> int:
     """What extension or body site says; left and right together are both."""
     side = 0
-    if "extension" not in resource and "bodySite" not in resource:
-        return side
-    for url, extension in _extensions(resource):
-        if url == LATERALITY_EXTENSION and (code := extension.get("valueCode")) in SIDES:
-            side |= SIDES.index(code)
+    if "extension" in resource:
+        for url, extension in _extensions(resource):
+            if url == LATERALITY_EXTENSION and (code := extension.get("valueCode")) in SIDES:
+                side |= SIDES.index(code)
     if "bodySite" in resource:
-        for system, code in _codings(resource["bodySite"]):
-            if system == SNOMED:
-                side |= _SIDE_OF.get(code, 0)
+        side |= _said(resource["bodySite"], _SIDE_OF)
     return side
+
+
+def _said(concepts: Any, bits: dict[str, tuple[str, int]]) -> int:
+    """What the codings of a CodeableConcept say together, or of a list of them; ``bits``: system and bit of a code."""
+    said = 0
+    for concept in concepts if type(concepts) is list else (concepts,):
+        if type(concept) is dict and type(codings := concept.get("coding")) is list:
+            for coding in codings:
+                if type(coding) is dict and type(code := coding.get("code")) is str and code in bits \
+                        and bits[code][0] == coding.get("system"):
+                    said |= bits[code][1]
+    return said
 
 
 def _extensions(resource: dict[str, Any]) -> list[tuple[Any, dict[str, Any]]]:
@@ -152,16 +153,22 @@ def _extensions(resource: dict[str, Any]) -> list[tuple[Any, dict[str, Any]]]:
 def _session(resource: dict[str, Any]) -> int:
     """48 bits that are equal within one encounter; without one, within one report (`gateway.source.Source.id_within`).
     """
-    encounter = resource.get("encounter")
-    if said := reference_target(encounter):
-        return _HASH(said.encode()) >> 16
-    identifier = encounter.get("identifier") if type(encounter) is dict else None
-    if type(identifier) is dict and isinstance(value := identifier.get("value"), str):
-        return _HASH(f"{identifier.get('system')}|{value}".encode()) >> 16
+    if type(encounter := resource.get("encounter")) is dict:
+        if said := reference_target(encounter):
+            return _HASH(said.encode()) >> 16
+        identifier = encounter.get("identifier")
+        if type(identifier) is dict and isinstance(value := identifier.get("value"), str):
+            return _HASH(f"{identifier.get('system')}|{value}".encode()) >> 16
     id = resource["id"]
-    if len(id) == 36 and id[8] == id[13] == "-":
-        try:
-            return int(id[:8] + id[9:13], 16)
-        except ValueError:
-            pass
+    if len(id) == 36 and id[8] == id[13] == "-" and (shared := _shared(id[:13])) is not None:
+        return shared
     return _HASH(id.encode()) >> 16
+
+
+@lru_cache(maxsize=1024)
+def _shared(start: str) -> int | None:
+    """The first 48 bits of a UUID; None: it is none."""
+    try:
+        return int(start[:8] + start[9:], 16)
+    except ValueError:
+        return None

@@ -122,7 +122,9 @@ def quantity_range(value: dict[str, Any]) -> tuple[float, float | None] | None:
     if number is None or isinstance(number, (str, bool)):
         return None
     at = float(number)
-    below, above = _COMPARATORS.get(value.get("comparator", ""), (False, False))
+    if "comparator" not in value:
+        return at, None
+    below, above = _COMPARATORS.get(value["comparator"], (False, False))
     if below:
         return -inf, at
     return (at, inf) if above else (at, None)
