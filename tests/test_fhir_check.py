@@ -319,6 +319,21 @@ def test_the_format_of_each_primitive(kind: str, good: list[Any], bad: list[Any]
     assert [value for value in bad if RULES[kind](value) is None] == []
 
 
+_CHARACTERS = st.sampled_from("aZ9-./ \t\n\r\x00\x0b\x1f\x7f\x85\xa0\u1680\u2028\u3000\ud800\udfff\ue000\ufffe\uffff"
+                              "１血\U0001f600")
+
+
+@given(st.text(_CHARACTERS | st.characters(), max_size=6))
+def test_the_short_ways_accept_what_the_definitions_accept(text: str) -> None:
+    """Whatever the characters, a string, a code and a URI are what the definitions' own patterns say."""
+    forbidden = re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", text) is not None
+    string = re.search(r"[^ \t\r\n]", text) is not None and not forbidden
+    code = re.fullmatch(r"[^\s]+(?: [^\s]+)*", text) is not None and not forbidden
+    uri = re.fullmatch(r"[^\s\x00-\x1f]+", text) is not None and not forbidden
+    assert (RULES["string"](text) is None, RULES["code"](text) is None, RULES["uri"](text) is None) == (
+        string, code, uri)
+
+
 # ---------------------------------------------------------------- what our conversions make
 
 _COMMON = {"meta": {"source": "urn:huren:a"}, "identifier": [{"system": "urn:huren:a:filler", "value": "F1"}]}

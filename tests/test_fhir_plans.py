@@ -37,16 +37,16 @@ def _fresh() -> Iterator[None]:
     _forget()
 
 
-def _learn(resource: dict[str, Any]) -> None:
+def _learn(resource: dict[str, Any], profile: bool = False) -> None:
     for _ in range(2 * plans._SIGHTINGS):
-        assert check.check(resource) == []
+        assert check.check(resource, profile) == []
 
 
-def _by_walk(resource: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def _by_walk(resource: dict[str, Any], monkeypatch: pytest.MonkeyPatch, profile: bool = False) -> list[Any]:
     with monkeypatch.context() as patch:
         patch.setattr(plans, "_SIGHTINGS", 10**9)
         _forget()
-        return check.check(resource)
+        return check.check(resource, profile)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -58,6 +58,67 @@ def test_plans_give_the_verdict_of_the_walk(monkeypatch: pytest.MonkeyPatch, kin
     mutations = [mutated(copy.deepcopy(resource), rng) for _ in range(8)]
     found = [check.check(mutation) for mutation in mutations]
     assert found == [_by_walk(mutation, monkeypatch) for mutation in mutations]
+
+
+def _quantity(value: str) -> dict[str, Any]:
+    return {"value": Decimal(value), "unit": "g/L", "system": "http://unitsofmeasure.org", "code": "g/L"}
+
+
+_OURS: dict[str, dict[str, Any]] = {
+    "Observation": _OBSERVATION | {
+        "meta": {"source": "urn:huren:a"}, "identifier": [{"system": "urn:a", "value": "1"}],
+        "effectivePeriod": {"start": "2026-11-20T08:00:00Z", "end": "2026-11-20T09:00:00Z"},
+        "referenceRange": [{"low": _quantity("1.0"), "high": _quantity("1.50"), "text": "1.0-1.50"}]},
+    "DiagnosticReport": {
+        "resourceType": "DiagnosticReport", "id": "r", "meta": {"source": "urn:huren:a"}, "status": "final",
+        "identifier": [{"system": "urn:a", "value": "1"}], "code": _OBSERVATION["code"],
+        "subject": {"reference": "Patient/p"}, "result": [{"reference": f"Observation/{at}"} for at in range(3)]},
+    "Patient": {
+        "resourceType": "Patient", "id": "p", "meta": {"source": "urn:huren:a"}, "name": [{"text": "李四"}],
+        "identifier": [{"type": {"coding": [{"code": "MR"}]}, "system": "urn:a", "value": "1"}]}}
+_OURS["Observation"].pop("effectiveDateTime")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(_OURS)), st.integers(0, 2**32), st.integers(0, 3))
+def test_plans_ask_what_our_profile_asks(monkeypatch: pytest.MonkeyPatch, kind: str, seed: int, without: int) -> None:
+    """Mutations of what conversions make, and what lacks some element, have the same issues as without any plan."""
+    resource, rng = copy.deepcopy(_OURS[kind]), random.Random(seed)
+    _learn(resource, profile=True)
+    assert plans.plans_of(kind, profile=True)
+    mutations = [mutated(copy.deepcopy(resource), rng) for _ in range(8)]
+    for mutation in mutations:
+        for name in rng.sample(sorted(mutation), min(without, len(mutation) - 1)):
+            mutation.pop(name)
+    found = [check.check(mutation, profile=True) for mutation in mutations]
+    assert found == [_by_walk(mutation, monkeypatch, profile=True) for mutation in mutations]
+
+
+def test_a_plan_knows_other_shapes_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shape that is known needs no walk where an object within it has another shape that is known."""
+    bare = {"coding": [{"system": "http://loinc.org", "code": "718-7"}]}
+    other = {"coding": [*bare["coding"], {"system": "urn:a", "code": "1", "display": "Hb"}], "text": "Hb"}
+    for code in (_OBSERVATION["code"], bare, other):
+        _learn(_OBSERVATION | {"code": code})
+    monkeypatch.setattr(check, "_walk", lambda shape, value: [("", "invalid", "walked")])
+    assert [[], [], []] == [check.check(_OBSERVATION | {"code": code}) for code in (_OBSERVATION["code"], bare, other)]
+    wrong = {"coding": [*bare["coding"], {"system": "urn a", "code": "1", "display": "Hb"}], "text": "Hb"}
+    assert check.check(_OBSERVATION | {"code": wrong})
+
+
+def test_a_huge_object_has_a_small_plan() -> None:
+    """What is written into one plan is bounded; a deep or wide object is still known to be valid."""
+    deep: dict[str, Any] = {"url": "urn:a", "valueString": "a"}
+    for _ in range(30):
+        deep = {"url": "urn:a", "extension": [deep]}
+    patient = {"resourceType": "Patient", "extension": [deep], "link": [
+        {"id": f"l{at}", "other": {"reference": "Patient/b"}, "type": "refer"} for at in range(100)]}
+    _learn(patient)
+    code = plans._Code()
+    code.members("Patient", patient, "value", "    ", ())
+    assert len(code.lines) < 100
+    deep["extension"][0]["url"] = "urn a"
+    assert check.check(patient)
 
 
 @pytest.mark.parametrize(("path", "value"), [

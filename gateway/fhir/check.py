@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.fhir import plans
 from gateway.fhir.elements import Element, elements_of, is_resource_type, resource_types
-from gateway.fhir.invariants import BASE, CONTAINED, PROFILE, codes_hold, target_holds
+from gateway.fhir.invariants import PROFILE, codes_hold, invariants_of, target_holds
 from gateway.fhir.outcome import InvalidResource, Issue
 from gateway.fhir.primitives import RULES
 
@@ -31,11 +31,7 @@ def check(resource: dict[str, Any], profile: bool = False) -> list[Issue]:
     kind = resource.get("resourceType")
     if not is_resource_type(kind):
         return [Issue("structure", "resourceType must name a resource type of R4", "")]
-    problems = _resource_check(kind)(resource) or []
-    if profile and not problems:
-        for rule in PROFILE.get(kind, ()):
-            if not rule.holds(resource):
-                problems.append((rule.element, "required", rule.says))
+    problems = (_profile_check if profile else _object_check)(kind)(resource) or ()
     return [Issue(code, message, f"{kind}.{path}" if path else kind) for path, code, message in problems]
 
 
@@ -97,7 +93,7 @@ class _Shape:
             name: (element.many, _element_check(element), element.choice) for name, element in table.items()}
         self.required = tuple((e.name, e.primitive) for e in table.values() if e.min and not e.choice)
         self.choices = tuple(sorted({e.choice for e in table.values() if e.min and e.choice}))
-        self.invariants = BASE.get(kind, ()) + ((CONTAINED,) if "contained" in table else ())
+        self.invariants = invariants_of(kind)
 
 
 @cache
@@ -120,7 +116,22 @@ def _object_check(kind: str) -> Check:
     return run
 
 
-_resource_check = _object_check
+@cache
+def _profile_check(kind: str) -> Check:
+    """A resource as R4 has it and, when nothing is wrong with that, as our profile asks."""
+    run_object, known, rules = _object_check(kind), plans.plans_of(kind, profile=True), PROFILE.get(kind, ())
+    if not rules:
+        return run_object
+
+    def run(value: Any) -> list[Problem] | None:
+        if type(value) is dict and (plan := known.get(tuple(value))) is not None and plan(value):
+            return None
+        problems = run_object(value) or [(rule.element, "required", rule.says) for rule in rules
+                                         if not rule.holds(value)]
+        if not problems:
+            plans.saw(kind, value, profile=True)
+        return problems
+    return run
 
 
 def _walk(shape: _Shape, value: Any) -> list[Problem] | None:
@@ -164,7 +175,7 @@ def _walk(shape: _Shape, value: Any) -> list[Problem] | None:
             if not rule.holds(value):
                 problems.append((rule.element, "invariant", f"{rule.says} ({rule.key})"))
         if not problems:
-            plans.saw(shape.kind, value, shape.invariants)
+            plans.saw(shape.kind, value)
             return None
     return problems
 
@@ -289,4 +300,4 @@ def _any_resource(value: Any) -> list[Problem] | None:
     kind = value.get("resourceType") if type(value) is dict else None
     if not is_resource_type(kind):
         return [("", "structure", "must be a resource of R4 with its resourceType")]
-    return _resource_check(kind)(value)
+    return _object_check(kind)(value)

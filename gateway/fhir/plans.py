@@ -2,7 +2,8 @@
 
 The shape of an object is its type and the names of its members in their order. What only depends on the names (unknown
 and required elements, several types of one choice, some invariants) was decided when the walk of `check` found such an
-object valid; a *plan* is the straight-line code that tests what is left, the values. A plan never refuses: where it is
+object valid; a *plan* is the straight-line code that tests what is left, the values. Objects within have their tests
+written in place, for the shape that they had when the plan was made; those of another shape have their own plan. A plan never refuses: where it is
 not sure it says False, and the walk finds out and tells the issues. So a plan must be right in its True alone.
 
 All stores here are bounded and are emptied when they are full; a shape gets its plan when it has come a few times.
@@ -10,38 +11,42 @@ All stores here are bounded and are emptied when they are full; a shape gets its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
 from gateway.fhir.elements import Element, elements_of, is_resource_type, resource_types
-from gateway.fhir.invariants import Invariant, codes_hold, target_holds
+from gateway.fhir.invariants import PROFILE, Invariant, codes_hold, invariants_of, target_holds
 from gateway.fhir.primitives import RULES
 
 Plan = Callable[[Any], bool]
 
-_SIGHTINGS = 3  # before a shape is worth its plan, which costs about 0.2 ms
+_SIGHTINGS = 3  # before a shape is worth its plan, which costs about a millisecond
 _MOST_PLANS = 1024
 _MOST_SEEN = 1024
 _MOST_STRINGS = 2048  # of each primitive type
 _LONGEST_STRING = 96
 
-_plans: dict[str, dict[tuple[str, ...], Plan]] = {}
+_plans: dict[tuple[str, bool], dict[tuple[str, ...], Plan]] = {}
 _count = 0
-_seen: dict[tuple[str, tuple[str, ...]], int] = {}
+_seen: dict[tuple[str, bool, tuple[str, ...]], int] = {}
 
 
-def plans_of(kind: str) -> dict[tuple[str, ...], Plan]:
-    """The plans of a type by the names of the members; the dict stays the same for the life of the process."""
-    return _plans.setdefault(kind, {})
+def plans_of(kind: str, profile: bool = False) -> dict[tuple[str, ...], Plan]:
+    """The plans of a type by the names of the members; the dict stays the same for the life of the process.
+
+    ``profile``: those that test what our profile asks as well.
+    """
+    return _plans.setdefault((kind, profile), {})
 
 
-def saw(kind: str, value: dict[str, Any], invariants: tuple[Invariant, ...]) -> None:
-    """Take note that the walk found this object valid."""
+def saw(kind: str, value: dict[str, Any], profile: bool = False) -> None:
+    """Take note that the walk found this object valid; with ``profile``, that our profile's rules hold too."""
     global _count
     names = tuple(value)
-    shape = kind, names
+    shape = kind, profile, names
     times = _seen.get(shape, 0) + 1
     if times < _SIGHTINGS:
         if len(_seen) >= _MOST_SEEN:
@@ -49,40 +54,91 @@ def saw(kind: str, value: dict[str, Any], invariants: tuple[Invariant, ...]) -> 
         _seen[shape] = times
         return
     _seen.pop(shape, None)
-    if any(name[:1] == "_" for name in names):  # extensions beside a primitive concern two members: the walk's
+    if _has_siblings(value):
         return
     if _count >= _MOST_PLANS:
         for plans in list(_plans.values()):  # another thread may add a type meanwhile
             plans.clear()
         _count = 0
-    plans_of(kind)[names] = _compile(kind, names, invariants)
+    rules = invariants_of(kind) + (PROFILE.get(kind, ()) if profile else ())
+    plans_of(kind, profile)[names] = _compile(kind, value, rules)
     _count += 1
 
 
 # ---------------------------------------------------------------- code
 
-def _compile(kind: str, names: tuple[str, ...], invariants: tuple[Invariant, ...]) -> Plan:
-    """``names`` are names of elements (and ``resourceType``): the walk has accepted them."""
-    table = elements_of(kind)
-    scope: dict[str, Any] = {}
-    lines = ["def plan(value):", f"    {', '.join(f'x{at}' for at in range(len(names)))}, = value.values()"]
-    for at, name in enumerate(names):
-        element = table.get(name)
-        if element is None:  # resourceType, by which the plan was chosen
-            continue
-        variable, margin = f"x{at}", "    "
-        if element.many:
-            lines += [f"    if type({variable}) is not list or not {variable}: return False",
-                      f"    for x in {variable}:"]
-            variable, margin = "x", "        "
-        lines.append(f"{margin}if not ({_test(element, variable, scope)}): return False")
-    for at, rule in enumerate(invariants):
-        if not rule.names_only and (not rule.needs or rule.needs in names):
-            scope[f"holds{at}"] = rule.holds
-            lines.append(f"    if not holds{at}(value): return False")
-    lines.append("    return True")
-    exec("\n".join(lines), scope)  # its only words from outside are names in elements.json
-    return scope["plan"]
+_DEEPEST = 8  # levels of code; Python allows 20 loops within each other
+_MOST_OBJECTS = 32  # that are written into one plan
+
+
+class _Code:
+    """The text of a plan, as it grows, and what it names."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.scope: dict[str, Any] = {}
+        self._objects = self._variables = 0
+
+    def members(self, kind: str, value: dict[str, Any], x: str, margin: str, rules: tuple[Invariant, ...]) -> None:
+        """Tests of an object ``x`` that has the names of ``value``, which are elements (and ``resourceType``)."""
+        self._objects += 1
+        table = elements_of(kind)
+        variables = [self._variable() for _ in value]
+        self.lines.append(f"{margin}{', '.join(variables)}, = {x}.values()")
+        for variable, (name, item) in zip(variables, value.items(), strict=True):
+            element = table.get(name)
+            if element is None:  # resourceType, by which the plan was chosen
+                continue
+            if element.many:
+                one = self._variable()
+                self.lines += [f"{margin}if type({variable}) is not list or not {variable}: return False",
+                               f"{margin}for {one} in {variable}:"]
+                self._element(element, item[0], one, f"{margin}    ")
+            else:
+                self._element(element, item, variable, margin)
+        for rule in rules:
+            if not rule.names_only and (not rule.needs or rule.needs in value):
+                self.lines.append(f"{margin}if not {self._named('holds', rule.holds)}({x}): return False")
+
+    def _element(self, element: Element, item: Any, x: str, margin: str) -> None:
+        """The test of one value; an object most likely has the names of ``item``, then its plan need not be called."""
+        test = _test(element, x, self.scope)
+        if not self._writes(element, item, margin):
+            self.lines.append(f"{margin}if not ({test}): return False")
+            return
+        names = self._named("names", tuple(item))
+        self.lines.append(f"{margin}if type({x}) is dict and tuple({x}) == {names}:")
+        self.members(element.type, item, x, f"{margin}    ", invariants_of(element.type))
+        if element.codes:
+            self.lines.append(f"{margin}    if not {_codes_test(element, x, self.scope)}: return False")
+        self.lines.append(f"{margin}elif not ({test}): return False")
+
+    def _writes(self, element: Element, item: Any, margin: str) -> bool:
+        return not element.primitive and element.type not in ("Reference", "Resource") and \
+            len(margin) // 4 <= _DEEPEST and self._objects < _MOST_OBJECTS and not _has_siblings(item)
+
+    def _named(self, stem: str, thing: Any) -> str:
+        name = f"{stem}{len(self.scope)}"
+        self.scope[name] = thing
+        return name
+
+    def _variable(self) -> str:
+        self._variables += 1
+        return f"x{self._variables}"
+
+
+def _has_siblings(value: dict[str, Any]) -> bool:
+    """Whether extensions stand beside a primitive: these concern two members and are the walk's."""
+    return any(name[:1] == "_" for name in value)
+
+
+def _compile(kind: str, value: dict[str, Any], rules: tuple[Invariant, ...]) -> Plan:
+    """The plan for objects with the names of ``value``, which the walk has found valid."""
+    code = _Code()
+    code.members(kind, value, "value", "    ", rules)
+    text = "\n".join(["def plan(value):", *code.lines, "    return True"])
+    exec(text, code.scope)  # its only words from outside are names in elements.json
+    return code.scope["plan"]
 
 
 def _test(element: Element, x: str, scope: dict[str, Any]) -> str:
@@ -94,19 +150,22 @@ def _test(element: Element, x: str, scope: dict[str, Any]) -> str:
         scope["resource"] = _resource
         return f"resource({x})"
     if kind == "Reference":
-        good, ok = _reference(element.targets)
         at = len(scope)
-        scope[f"good{at}"], scope[f"ok{at}"] = good, ok
-        return (f"type({x}) is dict and (len({x}) == 1 and type(r := {x}.get('reference')) is str and r in good{at} "
-                f"or ok{at}({x}))")
+        scope["types"], scope[f"ok{at}"] = _types, _reference(element.targets)
+        scope[f"targets{at}"] = element.targets or resource_types()
+        return (f"type({x}) is dict and (len({x}) == 1 and type(r := {x}.get('reference')) is str "
+                f"and types[r] in targets{at} or ok{at}({x}))")
     plan = f"plan_{kind.replace('.', '_')}"
     scope[plan] = plans_of(kind).get
     test = f"type({x}) is dict and (p := {plan}(tuple({x}))) is not None and p({x})"
-    if element.codes:
-        at = len(scope)
-        scope["codes_hold"], scope[f"codes{at}"] = codes_hold, element.codes
-        test += f" and codes_hold({x}, {kind!r}, codes{at})"
-    return test
+    return f"{test} and {_codes_test(element, x, scope)}" if element.codes else test
+
+
+def _codes_test(element: Element, x: str, scope: dict[str, Any]) -> str:
+    """Whether a Coding or CodeableConcept has a code of its required binding."""
+    at = len(scope)
+    scope["codes_hold"], scope[f"codes{at}"] = codes_hold, element.codes
+    return f"codes_hold({x}, {element.type!r}, codes{at})"
 
 
 def _primitive_test(element: Element, x: str, scope: dict[str, Any]) -> str:
@@ -154,23 +213,33 @@ def _keep(known: set[str], value: str) -> None:
         known.add(value)
 
 
+_LITERAL = re.compile(r"([A-Za-z]+)/[A-Za-z0-9\-.]{1,64}", re.ASCII).fullmatch
+
+
+class _Types(dict[str, str]):
+    """Well-formed literal references and the types that they name: the same come in each resource of a message."""
+
+    def __missing__(self, literal: str) -> str | None:
+        if (match := _LITERAL(literal)) is None:
+            return None
+        if len(self) >= _MOST_STRINGS:
+            self.clear()
+        self[literal] = kind = match[1]
+        return kind
+
+
+_types = _Types()
+
+
 @cache
-def _reference(targets: frozenset[str] | None) -> tuple[set[str], Plan]:
-    """The literal references that were accepted where these types are allowed, and the test of a Reference there."""
-    known: set[str] = set()
-    allowed = targets or resource_types()
-    is_id = RULES["id"]
+def _reference(targets: frozenset[str] | None) -> Plan:
+    """The test of a Reference that is more than a literal ``Type/id``, where these types are allowed."""
     plans = plans_of("Reference")
 
     def ok(value: dict[str, Any]) -> bool:
-        if len(value) == 1 and type(literal := value.get("reference")) is str:
-            kind, _, rest = literal.partition("/")
-            if kind in allowed and is_id(rest) is None:
-                _keep(known, literal)
-                return True
         plan = plans.get(tuple(value))
         return plan is not None and plan(value) and (targets is None or target_holds(value, targets))
-    return known, ok
+    return ok
 
 
 def _resource(value: Any) -> bool:

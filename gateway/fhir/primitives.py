@@ -23,9 +23,15 @@ _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?"
 _FULL = r"(?!0000)[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
 
 
+# The rules for text ask the string's own methods first, in a third of the time of the patterns: what these accept, the
+# patterns accept too. What is printable (Python's word) holds none of _FORBIDDEN and no white space but U+0020.
+
+
 def _string(value: Any) -> str | None:
     if type(value) is not str:
         return "must be a JSON string"
+    if value.isprintable() and value.strip(" ") and len(value) <= _LONGEST:
+        return None
     if not _SOLID(value):
         return "must not be empty"
     if _FORBIDDEN(value):
@@ -63,6 +69,11 @@ def _calendar(pattern: str, says: str) -> Rule:
     return rule
 
 
+def _solid(value: str) -> bool:
+    """Whether it is of ASCII's letters, digits and signs alone, as codes and URIs nearly always are."""
+    return value.isascii() and value.isprintable() and " " not in value and value != ""
+
+
 _CODE_SPACES = re.compile(r"[^\s]+(?: [^\s]+)*").fullmatch
 _URI = re.compile(r"[^\s\x00-\x1f\ud800-\udfff\ufffe\uffff]+").fullmatch
 
@@ -70,7 +81,7 @@ _URI = re.compile(r"[^\s\x00-\x1f\ud800-\udfff\ufffe\uffff]+").fullmatch
 def _code(value: Any) -> str | None:
     if type(value) is not str:
         return "must be a JSON string"
-    if not _CODE_SPACES(value) or _FORBIDDEN(value):
+    if not _solid(value) and (not _CODE_SPACES(value) or _FORBIDDEN(value)):
         return "must be a code: no space at either end, single spaces within"
     return None
 
@@ -78,7 +89,7 @@ def _code(value: Any) -> str | None:
 def _uri(value: Any) -> str | None:
     if type(value) is not str:
         return "must be a JSON string"
-    return None if _URI(value) else "must be a URI: not empty, no white space"
+    return None if _solid(value) or _URI(value) else "must be a URI: not empty, no white space"
 
 
 #: A URL has a scheme, or is relative as a reference is.
