@@ -3,8 +3,9 @@
 The shape of an object is its type and the names of its members in their order. What only depends on the names (unknown
 and required elements, several types of one choice, some invariants) was decided when the walk of `check` found such an
 object valid; a *plan* is the straight-line code that tests what is left, the values. Objects within have their tests
-written in place, for the shape that they had when the plan was made; those of another shape have their own plan. A plan never refuses: where it is
-not sure it says False, and the walk finds out and tells the issues. So a plan must be right in its True alone.
+written in place, for the shape that they had when the plan was made; those of another shape have their own plan. A plan
+never refuses: where it is not sure it says False, and the walk finds out and tells the issues. So a plan must be right
+in its True alone.
 
 All stores here are bounded and are emptied when they are full; a shape gets its plan when it has come a few times.
 """
