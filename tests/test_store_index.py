@@ -14,6 +14,7 @@ from gateway.caller import GATEWAY
 from gateway.config import Settings
 from gateway.errors import Category, GatewayError
 from gateway.store import Store, index_schema, open_store, reindexing
+from gateway.store.index import Pending
 from gateway.store.model import Delete, Put, Unit
 
 
@@ -138,3 +139,35 @@ def test_a_database_that_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(GatewayError) as caught:
         open_store(Settings(data=tmp_path, database_url="mysql://x/y"))
     assert Category.INVALID is caught.value.category
+
+
+class _Noting:
+    """A transaction that only notes what it is to insert."""
+
+    def __init__(self) -> None:
+        self.inserted: dict[str, list[tuple[Any, ...]]] = {}
+
+    def insert(self, table: str, columns: Any, rows: Any, *, ignore: bool = False) -> None:
+        self.inserted[table] = list(rows)
+
+
+def test_rows_are_inserted_in_the_order_of_the_primary_key() -> None:
+    """Whatever the order of resources: neighbours go to the same page. Terms that were seen are left out."""
+    noting, pending, bound = _Noting(), Pending(), list[dict[str, list[tuple[Any, ...]]]]()
+    terms, seen = set[int](), set[int]()
+    for pk, person in enumerate((5, 0, 3, 5, 9, 3)):
+        for kind, resource in (("o", observation(f"{pk}", "p1", f"{pk}.5")), ("p", patient(f"{pk}", NUMBERS[0]))):
+            rows = indexing.extract(resource)
+            number = 100 - 2 * pk - (kind == "o")
+            pending.add(rows, person, number, 1, seen)
+            bound.append(index_schema.bind(rows, person, number, 1))
+            terms |= {term[0] for term in rows["idx_term"]}
+    assert pending.write(noting) == terms  # type: ignore[arg-type]
+    assert [term[0] for term in noting.inserted.pop("idx_term")] == sorted(terms)
+    for table in index_schema.OF_RESOURCES:
+        rows_of = [row for one in bound for row in one.get(table.name, ())]
+        assert noting.inserted.get(table.name, []) == sorted(rows_of, key=lambda row: index_schema.key_of(table, row))
+    again = Pending()
+    again.add(indexing.extract(observation("0", "p1", "0.5")), 5, 1, 1, terms)
+    assert again.write(noting) == set()  # type: ignore[arg-type]
+    assert "idx_term" not in noting.inserted

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
+from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 
 from gateway import indexing
@@ -17,8 +19,20 @@ from gateway.store.database import Transaction
 Rows = dict[str, list[tuple[Any, ...]]]
 _TABLES = {table.name: table for table in index_schema.OF_RESOURCES}
 _COLUMNS = {table.name: tuple(c.name for c in table.columns) for table in index_schema.metadata.sorted_tables}
-_ORDER = {name: itemgetter(*(_COLUMNS[name].index(c.name) for c in table.primary_key))
-          for name, table in _TABLES.items()}
+
+
+def _order(table: Table) -> Callable[[tuple[Any, ...]], Any]:
+    """What to sort rows by that come in the order of (person, pk), so that neighbours go to the same page.
+
+    Sorting is stable: most tables need only the columns of their primary key before ``person``, mostly one.
+    """
+    key = [column.name for column in table.primary_key]
+    if before := key[:key.index("person")]:
+        key = before
+    return itemgetter(*map(_COLUMNS[table.name].index, key))
+
+
+_ORDER = {name: _order(table) for name, table in _TABLES.items()}
 _DELETE = {name: index_schema.delete_sql(table, sqlite.dialect()) for name, table in _TABLES.items()}
 
 
@@ -38,15 +52,12 @@ class Pending:
     def __init__(self) -> None:
         self._delete: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         self._insert: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        self._added: list[tuple[tuple[int, int], tuple[int, int, int], Rows]] = []
         self._terms: dict[int, tuple[Any, ...]] = {}
 
     def add(self, rows: Rows, person: int, pk: int, institution: int, seen: set[int]) -> None:
         """Rows of a resource that has none yet."""
-        own, owned, insert = (person, pk), (person, pk, institution), self._insert
-        for table in index_schema.NAMES:
-            if found := rows[table]:
-                mine = owned if table in index_schema.OWNED else own
-                insert[table] += [row + mine for row in found]
+        self._added.append(((person, pk), (person, pk, institution), rows))
         self.remember(rows, seen)
 
     def change(self, before: Rows, after: Rows) -> None:
@@ -71,10 +82,16 @@ class Pending:
         for table, rows in self._delete.items():
             schema = _TABLES[table]
             transaction.many(_DELETE[table], [index_schema.key_of(schema, row) for row in rows])
+        self._added.sort(key=itemgetter(0))
         for table in _TABLES:
-            rows = self._insert[table]
+            if table in index_schema.OWNED:
+                rows = [row + owned for _, owned, found in self._added for row in found[table]]
+            else:
+                rows = [row + own for own, _, found in self._added for row in found[table]]
+            if table in self._insert:
+                rows += self._insert[table]
             if rows:
-                rows.sort(key=_ORDER[table])  # neighbours go to the same page
+                rows.sort(key=_ORDER[table])
                 transaction.insert(table, _COLUMNS[table], rows, ignore=ignore)
         if self._terms:
             transaction.insert("idx_term", _COLUMNS["idx_term"], [self._terms[n] for n in sorted(self._terms)],
