@@ -115,7 +115,7 @@ def without_panel(text: str) -> tuple[str, str]:
 
 #: A heading of the menu's own before a dash or a colon.
 _HEADING = re.compile(r"(?:[\[【][^\[\]【】]{1,20}[\]】]\s*|"
-                      r"[^\[\]【】:]{2,30}?(?:\s*[:|·>]\s*|\s+-\s*|(?<=[一-鿿])-))(\S.*)")
+                      r"[^\[\]【】:]{2,30}?(?:\s*(?:[|·>]|:(?!(?<=[a-z]:)[a-z]))\s*|\s+-\s*|(?<=[一-鿿])-))(\S.*)")
 
 
 def _known(text: str) -> bool:
@@ -130,7 +130,11 @@ def _by_name(display: str, local: str) -> Iterable[_Found]:
     if found := _read(name, local):
         return found
     bare = _OF_SPECIMEN.sub("", name.whole)  # `judged` reads the specimen in the whole name
-    return _read(names.read(bare), local) if bare != name.whole and len(bare) > 1 else []
+    if bare != name.whole and len(bare) > 1:
+        return _read(names.read(bare), local)
+    if name.whole.startswith("血") and len(name.whole) > 2:
+        return [one for one in _read(names.read(name.whole[1:]), local) if _index().kinds[one.item] == "blood"]
+    return []
 
 
 _OF_SPECIMEN = re.compile(r"^{0}[\s,:\-]+|[\s,:\-]+(?:in |of )?{0}$".format(words.text("of-specimen")))
