@@ -162,15 +162,17 @@ def test_the_stores_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "_MOST_PLANS", 8)
     monkeypatch.setattr(plans, "_MOST_SEEN", 8)
     monkeypatch.setattr(plans, "_MOST_STRINGS", 8)
+    monkeypatch.setattr(plans, "_MOST_PASSING", 4)
     rng = random.Random(1)
     for at in range(60):
         names = list(_OBSERVATION)
         rng.shuffle(names)
         _learn({**{name: _OBSERVATION[name] for name in names}, "id": f"o{at}"})
-        _learn({**_OBSERVATION, "effectiveDateTime": f"2026-11-20T00:00:{at:02}Z"})
+        _learn({**_OBSERVATION, "effectiveDateTime": f"2026-11-20T00:00:{at:02}Z",
+                "subject": {"reference": f"Patient/p{at}"}})
     assert (sum(map(len, plans._plans.values())) <= 8, len(plans._seen) <= 8) == (True, True)
     assert all(len(plans._strings(kind)[0]) <= 2048 for kind in plans._REPEATING)
-    assert len(plans._strings("dateTime")[0]) <= 8
+    assert (len(plans._strings("dateTime")[0]) <= 4, len(plans._types) <= 4) == (True, True)
     assert check.check({**_OBSERVATION, "effectiveDateTime": "2026-11-20T00:00:61Z"})
 
 
@@ -179,3 +181,12 @@ def test_a_long_text_is_not_kept() -> None:
     text = 1000 * "x"
     _learn({**_OBSERVATION, "code": {"text": text}})
     assert text not in plans._strings("string")[0]
+
+
+def test_who_a_person_is_is_not_kept() -> None:
+    """Names, numbers and addresses of people are tested each time and not remembered."""
+    _learn({"resourceType": "Patient", "id": "p", "birthDate": "1980-02-29", "identifier": [{"value": "A1"}],
+            "name": [{"text": "李四", "given": ["四"]}], "telecom": [{"system": "phone", "value": "A2"}],
+            "address": [{"line": ["A3"], "city": "A4"}]})
+    kept = set[str]().union(*(plans._strings(kind)[0] for kind in plans._REPEATING))
+    assert {"1980-02-29", "A1", "A2", "A3", "A4", "李四", "四"}.isdisjoint(kept)

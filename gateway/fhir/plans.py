@@ -28,6 +28,7 @@ _SIGHTINGS = 3  # before a shape is worth its plan, which costs about a millisec
 _MOST_PLANS = 1024
 _MOST_SEEN = 1024
 _MOST_STRINGS = 2048  # of each primitive type
+_MOST_PASSING = 256  # times and references, which come again within a message: a small table stays in the caches
 _LONGEST_STRING = 96
 
 _plans: dict[tuple[str, bool], dict[tuple[str, ...], Plan]] = {}
@@ -94,16 +95,16 @@ class _Code:
                 one = self._variable()
                 self.lines += [f"{margin}if type({variable}) is not list or not {variable}: return False",
                                f"{margin}for {one} in {variable}:"]
-                self._element(element, item[0], one, f"{margin}    ")
+                self._element(kind, element, item[0], one, f"{margin}    ")
             else:
-                self._element(element, item, variable, margin)
+                self._element(kind, element, item, variable, margin)
         for rule in rules:
             if not rule.names_only and (not rule.needs or rule.needs in value):
                 self.lines.append(f"{margin}if not {self._named('holds', rule.holds)}({x}): return False")
 
-    def _element(self, element: Element, item: Any, x: str, margin: str) -> None:
+    def _element(self, kind: str, element: Element, item: Any, x: str, margin: str) -> None:
         """The test of one value; an object most likely has the names of ``item``, then its plan need not be called."""
-        test = _test(element, x, self.scope)
+        test = _test(kind, element, x, self.scope)
         if not self._writes(element, item, margin):
             self.lines.append(f"{margin}if not ({test}): return False")
             return
@@ -142,11 +143,11 @@ def _compile(kind: str, value: dict[str, Any], rules: tuple[Invariant, ...]) -> 
     return code.scope["plan"]
 
 
-def _test(element: Element, x: str, scope: dict[str, Any]) -> str:
+def _test(parent: str, element: Element, x: str, scope: dict[str, Any]) -> str:
     """An expression that is true for a valid value of the element; what it names is put into the scope."""
     kind = element.type
     if element.primitive:
-        return _primitive_test(element, x, scope)
+        return _primitive_test(parent, element, x, scope)
     if kind == "Resource":
         scope["resource"] = _resource
         return f"resource({x})"
@@ -169,7 +170,7 @@ def _codes_test(element: Element, x: str, scope: dict[str, Any]) -> str:
     return f"codes_hold({x}, {element.type!r}, codes{at})"
 
 
-def _primitive_test(element: Element, x: str, scope: dict[str, Any]) -> str:
+def _primitive_test(parent: str, element: Element, x: str, scope: dict[str, Any]) -> str:
     kind = element.type
     if element.codes and kind == "code":
         at = len(scope)
@@ -177,12 +178,15 @@ def _primitive_test(element: Element, x: str, scope: dict[str, Any]) -> str:
         return f"type({x}) is str and {x} in codes{at}"
     if kind == "boolean":
         return f"type({x}) is bool"
+    if kind == "id" and is_resource_type(parent):  # as the reference to it, which the message's others will have
+        scope["types"] = _types
+        return f"type({x}) is str and types['{parent}/' + {x}] == '{parent}'"
     rule = f"rule_{kind}"
     scope[rule] = RULES[kind]
     if kind == "decimal":
         scope["Decimal"] = Decimal
         return f"type({x}) is Decimal and {x}.is_finite() or {rule}({x}) is None"
-    if kind in _REPEATING:
+    if kind in _REPEATING and not (kind == "string" and parent in _PERSONAL):
         known, learn = _strings(kind)
         scope[f"known_{kind}"], scope[f"learn_{kind}"] = known, learn
         return f"type({x}) is str and ({x} in known_{kind} or learn_{kind}({x}))"
@@ -190,7 +194,9 @@ def _primitive_test(element: Element, x: str, scope: dict[str, Any]) -> str:
 
 
 #: Primitives whose strings come again and again: systems, codes, displays, units, a report's times.
-_REPEATING = frozenset(("canonical", "code", "date", "dateTime", "instant", "string", "uri", "url"))
+_REPEATING = frozenset(("canonical", "code", "dateTime", "instant", "string", "uri", "url"))
+#: Types whose strings are a person's and not a vocabulary's: they seldom come again, and are not remembered.
+_PERSONAL = frozenset(("Address", "ContactPoint", "HumanName", "Identifier"))
 
 
 @cache
@@ -202,16 +208,12 @@ def _strings(kind: str) -> tuple[set[str], Plan]:
     def learn(value: str) -> bool:
         if rule(value) is not None:
             return False
-        _keep(known, value)
+        if len(value) <= _LONGEST_STRING:
+            if len(known) >= (_MOST_PASSING if kind in ("dateTime", "instant") else _MOST_STRINGS):
+                known.clear()
+            known.add(value)
         return True
     return known, learn
-
-
-def _keep(known: set[str], value: str) -> None:
-    if len(value) <= _LONGEST_STRING:
-        if len(known) >= _MOST_STRINGS:
-            known.clear()
-        known.add(value)
 
 
 _LITERAL = re.compile(r"([A-Za-z]+)/[A-Za-z0-9\-.]{1,64}", re.ASCII).fullmatch
@@ -223,7 +225,7 @@ class _Types(dict[str, str]):
     def __missing__(self, literal: str) -> str | None:
         if (match := _LITERAL(literal)) is None:
             return None
-        if len(self) >= _MOST_STRINGS:
+        if len(self) >= _MOST_PASSING:
             self.clear()
         self[literal] = kind = match[1]
         return kind
