@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gateway import indexing
 from gateway.indexing import PARAMETERS, As, Type, extract, keys, owner, parameters_of, values
 from gateway.indexing.extract import _CONCEPTS as CONCEPTS
-from gateway.indexing.extract import _SHARED as SHARED
+from gateway.indexing.extract import _OF_REPORT as SHARED
 from gateway.indexing.extract import _compiled as compiled
 from gateway.store import index_schema
 

@@ -17,9 +17,11 @@ _Read = Callable[[Any, Rows], bool]  # takes one value of the element; whether i
 _LONGEST = 200
 #: Entries of a coding cache; a type with more different codings starts it anew.
 _CACHED = 20000
-#: Elements that the resources of one message share, and those whose concepts come again in other messages.
-_SHARED = frozenset(("meta", "status", "category", "subject", "patient", "encounter", "performer", "specimen",
-                     "basedOn", "requester", "managingOrganization"))
+#: Elements that are mostly as they were in the resource of the same type before.
+_SHARED = frozenset(("meta", "status", "category", "performer", "requester", "managingOrganization"))
+#: Those that the Observations of one report share.
+_OF_REPORT = _SHARED | {"subject", "encounter", "specimen", "basedOn"}
+#: Elements whose concepts come again in other messages.
 _CONCEPTS = frozenset(("code", "type"))
 #: What reading an element of another shape than FHIR's raises.
 _WRONG_SHAPE = (TypeError, AttributeError, ValueError, ArithmeticError)
@@ -133,8 +135,9 @@ def _compiled(resource_type: str) -> dict[str, Read]:
         for path in p.path.split("|") if p.path and p.path[0] != "$" else ():
             element, *rest = path.split(".")
             read = _narrowed(p) if p.same_as else _reader(resource_type, p)
-            found.setdefault(element, []).append((bits[name], _walk(rest, read)))
-    return {element: same_as_last(_together(readers)) if element in _SHARED else
+            found.setdefault(element, []).append((bits[name], _walk(rest, read, bool(p.same_as))))
+    shared = _OF_REPORT if resource_type == "Observation" else _SHARED
+    return {element: same_as_last(_together(readers)) if element in shared else
             same_by_text(_together(readers)) if element in _CONCEPTS else _together(readers)
             for element, readers in found.items()}
 
@@ -153,27 +156,33 @@ def _together(readers: list[tuple[int, _Read]]) -> Read:
     return read
 
 
-def _walk(path: list[str], read: _Read) -> _Read:
-    """Follow the rest of a path through objects and lists."""
+def _walk(path: list[str], read: _Read, one: bool) -> _Read:
+    """Follow the rest of a path through objects and lists; ``one``: the first that holds anything is enough."""
     if path:
-        inner, name = _walk(path[1:], read), path[0]
+        inner, name = _walk(path[1:], read, one), path[0]
 
         def step(value: Any, rows: Rows) -> bool:
-            if type(value) is list:
-                held = False
-                for item in value:
-                    held |= step(item, rows)
-                return held
-            return type(value) is dict and name in value and inner(value[name], rows)
+            if type(value) is not list:
+                return type(value) is dict and name in value and inner(value[name], rows)
+            held = False
+            for item in value:
+                if step(item, rows):
+                    held = True
+                    if one:
+                        break
+            return held
         return step
 
     def each(value: Any, rows: Rows) -> bool:
-        if type(value) is list:
-            held = False
-            for item in value:
-                held |= read(item, rows)
-            return held
-        return read(value, rows)
+        if type(value) is not list:
+            return read(value, rows)
+        held = False
+        for item in value:
+            if read(item, rows):
+                held = True
+                if one:
+                    break
+        return held
     return each
 
 
@@ -374,8 +383,8 @@ def _reference(t: str, p: Param) -> _Read:
     def read(value: Any, rows: Rows) -> bool:
         if type(value) is not dict:
             return False
-        target = keys.reference_target(value)
-        if target and not (owned and owner_id(target)):
+        text = value.get("reference")
+        if type(text) is str and (target := keys.target_of(text)) and not (owned and owner_id(target)):
             rows["idx_reference"].append((keys.reference_key(target), param))
         identifier = value.get("identifier")
         if type(identifier) is dict and isinstance(identifier.get("value"), str):
