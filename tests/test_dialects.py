@@ -94,6 +94,7 @@ _MEANING: dict[str, tuple[str, str, Any]] = {
     "54-discharge-cancelled": ("Encounter", "status", "in-progress"),
     "63-appointment-booked": ("Appointment", "status", "booked"),
     "66-appointment-cancelled": ("Appointment", "status", "cancelled"),
+    "80-operation": ("Procedure", "status", "completed"),
 }
 
 

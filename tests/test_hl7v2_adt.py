@@ -12,7 +12,7 @@ import pytest
 from adt_world import World, adt, national, one, pid, pv1, result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support_source import make_source, resources
+from support_source import make_source, resources, segment
 
 from gateway import hl7v2
 from gateway.adapter import load_all
@@ -131,6 +131,7 @@ def test_pid_as_the_guide_has_it() -> None:
     ("zh^中文^ISO639-1", {}, "zh"), ("chi^Chinese^ISO639-2", {}, "zh"), ("ZHO^^HL70296", {}, "zh"),
     ("eng-us^English^HL70296", {}, "en-US"), ("zh-hans-cn^^BCP47", {}, "zh-Hans-CN"), ("yue^粤语^ISO639-3", {}, "yue"),
     ("9^官话^L^cmn^Mandarin^HL70296", {}, "cmn"), ("1^汉语", {"PID-15": {"1": "zh"}, "NK1-20": {"1": "zh"}}, "zh"),
+    ("en", {"PID-15": {"en": "en"}, "NK1-20": {"en": "en"}}, "en"),
     ("CH^Chinese", {}, ""), ("zh", {}, ""), ("zz^^ISO639-1", {}, ""), ("Chinese^^ISO639-1", {}, "")])
 def test_a_language_is_a_tag_where_the_sender_names_iso_639(sent: str, tables: dict[str, Any], tag: str) -> None:
     """PID-15 and NK1-20: the BCP 47 tag that R4 wants, before what was sent; a code of no named table is none."""
@@ -511,6 +512,18 @@ def test_what_a_role_says_of_the_person_is_a_practitioner_role() -> None:
         [{"system": "phone", "value": "0571-1", "use": "work"}], "西湖诊所", "内科 3 2")
 
 
+def test_a_role_that_is_taken_away(world: World) -> None:
+    """ROL-2 DE: that person takes part no more, in that role; others stay, and a late one changes nothing."""
+    world.accepted(adt("A01", pid("A"), pv1(), "ROL|1|AD|CP|D8^钱~D7^赵", "ROL|2|AD|AT|D8^钱"),
+                   adt("A08", pid("A"), pv1(), "ROL|1|DE|CP|D8^钱", at="20240503080000"))
+    shown = [(codes(p["type"][0])[0], p["individual"]["display"]) for p in world.visit()["participant"]]
+    assert sorted(shown) == [("ATND", "钱"), ("CON", "赵")]
+    world.accepted(adt("A08", pid("A"), pv1(), "ROL|1|UN|AT|D8^钱", at="20240502080000"))
+    assert len(world.visit()["participant"]) == 2
+    world.accepted(adt("A08", pid("A"), pv1(), "ROL|1|UN|AT|D8^钱", "ROL|1|UN|CP|D7^赵", at="20240504080000"))
+    assert "participant" not in world.visit()
+
+
 def test_roles_behind_an_insurance_are_not_the_visits() -> None:
     """ROL behind IN1 is about the insurance (v2.5.1 3.3.1); behind PV2 about the visit."""
     made = convert("A01", pid("A"), pv1(), "IN1|1|310^职工医保", "ROL|1|AD|AT|D9^孙", "PV2|", "ROL|1|AD|AT|D8^钱")
@@ -547,6 +560,52 @@ def test_the_rest_of_the_visit() -> None:
     assert visit["episodeOfCare"][0]["identifier"]["value"] == "EP1" and visit["length"]["value"] == 3
     assert [codes(p["type"][0]) for p in visit["participant"]] == [["PART"], ["REF"]]
     assert codes(visit["priority"]) == ["UR", "2"] and len(visit["extension"]) == 2
+
+
+PR1 = segment("PR1", {1: "1", 3: "47.09^阑尾切除术^I9C", 4: "腹腔镜", 5: "20240430100000", 6: "P^Procedure^HL70230",
+                      7: "90", 8: "D4^周", 11: "D9^孙", 12: "D9^孙", 15: "K35.8^急性阑尾炎^I10", 16: "RT", 19: "OP1",
+                      23: "手术室^3"})
+
+
+def test_procedures_of_a_visit() -> None:
+    """PR1: what was done, when, by whom and where, in which visit; ROL behind it; the parent by its number."""
+    second = segment("PR1", {3: "54.21^Laparoscopy^I9C", 5: "20240430", 19: "OP2", 25: "OP1"})
+    made = convert("A08", pid("A"), pv1(), PR1, "ROL|1|AD|RO^Observer^HL70443|D8^钱|||||OPH^眼科", second,
+                   "PR1|3||||20240430")
+    whole, part = resources(made, "Procedure")
+    visit = only(made, "Encounter")
+    assert whole["encounter"]["reference"] == f"Encounter/{visit['id']}" and "participant" not in visit
+    assert whole["performedPeriod"] == {"start": "2024-04-30T10:00:00+08:00", "end": "2024-04-30T11:30:00+08:00"}
+    assert (whole["status"], whole["code"]["text"], whole["note"]) == ("completed", "阑尾切除术", [{"text": "腹腔镜"}])
+    assert codes(whole["category"]) == ["P"] and codes(whole["reasonCode"][0]) == ["K35.8"]
+    assert whole["location"]["display"] == "手术室 3" and whole["extension"][0]["valueCode"] == "R"
+    assert [(one.get("function") and one["function"]["coding"][0].get("display"), one["actor"]["display"])
+            for one in whole["performer"]] == [("Anesthesiologist", "周"), ("Surgeon", "孙"), (None, "孙"),
+                                               ("Observer", "钱")]
+    assert codes(only(made, "PractitionerRole")["specialty"][0]) == ["OPH"]
+    assert (part["partOf"][0]["reference"], part["performedDateTime"]) == (f"Procedure/{whole['id']}", "2024-04-30")
+
+
+@pytest.mark.parametrize("fields, status", [
+    ({5: "20240430"}, "completed"), ({5: "20240501070000", 7: "120"}, "in-progress"), ({5: "20240601"}, "preparation"),
+    ({}, "unknown"), ({5: "20241301"}, "unknown"), ({5: "20240430", 20: "D"}, "entered-in-error"),
+    ({5: "20240430", 7: "99999999"}, "completed")])
+def test_whether_a_procedure_is_over_the_times_say(fields: dict[int, str], status: str) -> None:
+    """PR1 has no status: PR1-5 and 7 beside the message's time; PR1-20 D takes it back."""
+    made = convert("A08", pid("A"), segment("PR1", {3: "47.09^阑尾切除术", **fields}))
+    assert only(made, "Procedure")["status"] == status
+
+
+def test_a_procedure_stays_until_it_is_taken_back(world: World) -> None:
+    """A message that tells it not, or tells another, takes nothing away; the same number is the same procedure."""
+    world.accepted(adt("A08", pid("A"), pv1(), PR1), adt("A08", pid("A"), pv1(), at="20240502080000"),
+                   adt("A08", pid("A"), pv1(), "PR1|1||45.23^肠镜||20240502", at="20240503080000"))
+    asked: dict[str, Any] = {"patient": world.patient_id("A"), "status": "completed"}
+    assert len(world.found("Procedure", **asked, _sort="date")) == 2
+    assert one(world.found("Procedure", **asked, code="47.09"))["identifier"][0]["value"] == "OP1"
+    assert len(world.found("Procedure", encounter=world.visit_id())) == 2
+    world.accepted(adt("A08", pid("A"), pv1(), segment("PR1", {3: "47.09", 19: "OP1", 20: "D"}), at="20240504080000"))
+    assert one(world.found("Procedure", **asked))["code"]["text"] == "肠镜"
 
 
 def test_a_visit_without_a_number_is_not_kept_and_the_sender_is_told() -> None:

@@ -1,6 +1,6 @@
 """ADT: patients, visits, merges (HL7 v2.5.1 chapter 3; guide: ADT message maps).
 
-Each PID opens a group: PD1, NK1, PV1, PV2, ROL, DB1, OBX, AL1, IAM, DG1, IN1 and MRG behind it belong to it, in
+Each PID opens a group: PD1, NK1, PV1, PV2, ROL, OBX, AL1, IAM, DG1, PR1, IN1 and MRG behind it belong to it, in
 whatever order. What ADT says of a Patient and an Encounter is authoritative: see `people.py` for what others say.
 """
 
@@ -18,6 +18,7 @@ from gateway.hl7v2.adt_details import (
     add_next_of_kin,
     add_snapshot,
     carers_in,
+    is_taken_away,
     role_participant,
 )
 from gateway.hl7v2.builder import Builder, Reference
@@ -26,6 +27,7 @@ from gateway.hl7v2.insurance import coverages_from
 from gateway.hl7v2.message import Message, Segment
 from gateway.hl7v2.observation import add_observation
 from gateway.hl7v2.people import hospital, numbers_from, patient_resource
+from gateway.hl7v2.procedures import add_procedure
 from gateway.hl7v2.provenance import add_provenance
 from gateway.hl7v2.request import Result, Subject
 from gateway.hl7v2.visit import Event, Extra, add_visit
@@ -248,6 +250,9 @@ def _add_visit(person: _Person, event: Event, builder: Builder) -> None:
     if group.pid.raw_field(21):
         add_mother(group.pid, patient, as_of, builder)
     encounter = _add_encounter(person, patient, event, builder)
+    whole = (encounter or patient)["reference"].partition("/")[2]
+    for pr1 in group.all("PR1"):
+        add_procedure(pr1, group.following(pr1), patient, encounter, whole, as_of, builder)
     insurances, _ = coverages_from(group.all("IN1"), patient, person.key, builder)
     pv1 = group.first("PV1")
     if pv1 is not None and not insurances and pv1.raw_field(20):
@@ -304,10 +309,11 @@ def _add_encounter(person: _Person, patient: Reference, event: Event, builder: B
         add_snapshot(group.all("DG1"), whole, patient["reference"], told, event.as_of, builder)
     if pv1 is None or encounter is None:
         return None
-    roles = [one for rol in group.visit_roles for one in role_participant(rol, builder)]
+    roles = [one for rol in group.visit_roles if not is_taken_away(rol) for one in role_participant(rol, builder)]
+    gone = [one for rol in group.visit_roles if is_taken_away(rol) for one in role_participant(rol, builder)]
     number = identifier_from(group.pid.first(18), "account", builder.source, "AN") if group.pid.raw_field(18) else None
     account = {"type": "Account", "identifier": number} if number else None
-    add_visit(pv1, patient, event, Extra(group.first("PV2"), roles, diagnoses, account), builder)
+    add_visit(pv1, patient, event, Extra(group.first("PV2"), roles, gone, diagnoses, account), builder)
     if event.code in adt_tables.VISIT:
         for mrg in group.all("MRG"):
             _replace_visit(mrg, encounter, event, builder)

@@ -297,13 +297,18 @@ def role_participant(rol: Segment, builder: Builder) -> list[dict[str, Any]]:
             for person in people]
 
 
+def is_taken_away(rol: Segment) -> bool:
+    """Whether ROL-2 (table 0287) says that the person has the role no more."""
+    return rol.get(2).upper() in ("DE", "UN")
+
+
 def carers_in(roles: list[Segment], builder: Builder) -> list[Reference]:
     """ROL behind PID: who cares for the patient outside any visit (ROL-3 PP, FHCP); a role that is taken away (ROL-2
     DE, UN) is not told."""
     found = []
     for rol in roles:
         code = builder.source.table("ROL-3", rol.get(3)).upper()
-        if code not in ("PP", "FHCP") or rol.get(2).upper() in ("DE", "UN"):
+        if code not in ("PP", "FHCP") or is_taken_away(rol):
             continue
         for part in rol.repetitions(4):
             if (person := practitioner(part, builder)) and person not in found:

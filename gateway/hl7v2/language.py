@@ -42,9 +42,8 @@ def language_of(segment: Segment, field: int, builder: Builder) -> dict[str, Any
     if not concept:
         return concept
     part = segment.first(field)
-    sent = part.get(1)
-    said = builder.source.table(f"{segment.name}-{field}", sent)
-    codes = [said] if said != sent else [part.get(at) for at in (1, 4) if _names_iso_639(part.get(at + 2))]
+    said = builder.source.tables.get(f"{segment.name}-{field}", {}).get(part.get(1))
+    codes = [said] if said else [part.get(at) for at in (1, 4) if _names_iso_639(part.get(at + 2))]
     if tag := next((tag for code in codes if (tag := tag_of(code))), ""):
         concept.setdefault("coding", []).insert(0, {"system": BCP_47, "code": tag})
     return concept

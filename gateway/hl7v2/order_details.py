@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from gateway.hl7v2 import tables
@@ -213,16 +214,20 @@ def _site(made: Resource, obr: Segment, builder: Builder) -> None:
         if said := modifier.get(2) or modifier.get(1):
             site["text"] = f"{site.get('text', '')} ({said})".strip()
         made["bodySite"] = [site]
-    if sides := laterality(obr):
-        made["extension"] = sides
+    if named := laterality(obr):
+        made["extension"] = named
 
 
 def laterality(obr: Segment) -> list[dict[str, Any]]:
     """The side that OBR-15.7 or OBR-45 names, as extensions of an order or a report; none where none is named."""
     modifier = obr.first(15).part(7)
-    said_codes = [modifier.get(1), modifier.get(2), *(part.get(1) for part in obr.repetitions(45))]
-    sides = {side for code in said_codes if (side := _SIDES.get(code.upper()))}
-    return [{"url": _LATERALITY, "valueCode": sides.pop() if len(sides) == 1 else "B"}] if sides else []
+    return sides((modifier.get(1), modifier.get(2), *(part.get(1) for part in obr.repetitions(45))))
+
+
+def sides(codes: Iterable[str]) -> list[dict[str, Any]]:
+    """The side that modifiers name, as an extension; two sides are both."""
+    named = {side for code in codes if (side := _SIDES.get(code.upper()))}
+    return [{"url": _LATERALITY, "valueCode": named.pop() if len(named) == 1 else "B"}] if named else []
 
 
 def _reasons(made: Resource, diagnoses: list[Segment], builder: Builder) -> None:

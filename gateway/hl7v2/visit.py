@@ -35,6 +35,7 @@ class Extra(NamedTuple):
 
     pv2: Segment | None
     roles: list[dict[str, Any]]
+    gone: list[dict[str, Any]]  # participants who are taken away
     diagnoses: list[dict[str, Any]]
     account: dict[str, Any] | None
 
@@ -54,7 +55,7 @@ def add_visit(pv1: Segment, patient: Reference, event: Event, extra: Extra, buil
     made.pop("location", None)
     if places := visit_places.after([], told, event, _start(made), _end(made)):
         made["location"] = places
-    return builder.add_onto(made, event.as_of, _onto(pv1, event, told))
+    return builder.add_onto(made, event.as_of, _onto(pv1, event, told, extra.gone))
 
 
 def _status(event: str, made: Resource) -> str:
@@ -108,7 +109,9 @@ def _participant(code: str, display: str, person: Reference) -> dict[str, Any]:
 
 # ---------------------------------------------------------------- on top of what is stored
 
-def _onto(pv1: Segment, event: Event, told: Told) -> Callable[[Resource, Resource, bool], Resource]:
+def _onto(pv1: Segment, event: Event, told: Told, gone: list[dict[str, Any]],
+          ) -> Callable[[Resource, Resource, bool], Resource]:
+    left = {(_role(one), one["individual"].get("reference")) for one in gone}
     nulls = [field for field in range(2, pv1.size) if pv1.is_null(field)]
 
     def change(stored: Resource, sent: Resource, late: bool) -> Resource:
@@ -120,8 +123,12 @@ def _onto(pv1: Segment, event: Event, told: Told) -> Callable[[Resource, Resourc
         for name in ("period", "hospitalization"):
             if merged := {**base.get(name, {}), **top.get(name, {})}:
                 made[name] = merged
-        if participants := _participants(base.get("participant", []), top.get("participant", [])):
+        stay = [one for one in base.get("participant", ()) if late or not left or
+                (_role(one), one.get("individual", {}).get("reference")) not in left]
+        if participants := _participants(stay, top.get("participant", [])):
             made["participant"] = participants
+        else:
+            made.pop("participant", None)
         if extension := _extensions(base, top):
             made["extension"] = extension
         if late or event.code in adt_tables.DISCHARGE:
