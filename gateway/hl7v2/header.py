@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2.charset import lenient
 from gateway.hl7v2.separators import Separators, read_separators
 
 _START = re.compile(rb"(?:\A|[\r\n\x0b])[ \t]*(MSH)(?![A-Za-z0-9])", re.IGNORECASE)
+_LONGEST = 512  # characters of a header that is worth remembering
 _LINE_END = re.compile(rb"[\r\n\x1c]")
 
 
@@ -29,6 +31,8 @@ class Header:
     def first(self, number: int) -> str:
         """The first component of the first repetition of MSH-number."""
         text = self.field(number).strip()
+        if text.isalnum():
+            return text
         if self.separators.repetition:
             text = text.split(self.separators.repetition, 1)[0]
         text = text.split(self.separators.component, 1)[0] if self.separators.component else text
@@ -52,12 +56,9 @@ class Header:
     @property
     def message_type(self) -> tuple[str, str, str]:
         """MSH-9: message code, trigger event, message structure; "" where absent."""
-        text = self.field(9).strip().upper()
-        if self.separators.repetition:
-            text = text.split(self.separators.repetition, 1)[0]
-        parts = text.split(self.separators.component) if self.separators.component else [text]
-        code, event, structure = ([p.strip() for p in parts] + ["", "", ""])[:3]
-        return code, event, structure
+        text = self.field(9)
+        read = _message_type if len(text) <= _LONGEST else _message_type.__wrapped__
+        return read(text, self.separators)
 
     @property
     def control_id(self) -> str:
@@ -111,5 +112,20 @@ def peek(raw: bytes) -> Header:
 
 def header_of(line: str, codec: str) -> Header:
     """The header for an MSH line that is decoded already."""
+    return Header(*(_read(line) if len(line) <= _LONGEST else _read.__wrapped__(line)), codec)
+
+
+@lru_cache(maxsize=256)  # a message's is asked for when it is accepted and when it is read
+def _read(line: str) -> tuple[Separators, tuple[str, ...]]:
     separators = read_separators(line)
-    return Header(separators, ("MSH", separators.field, *line[4:].split(separators.field)), codec)
+    return separators, ("MSH", separators.field, *line[4:].split(separators.field))
+
+
+@lru_cache(maxsize=256)
+def _message_type(text: str, separators: Separators) -> tuple[str, str, str]:
+    text = text.strip().upper()
+    if separators.repetition:
+        text = text.split(separators.repetition, 1)[0]
+    parts = text.split(separators.component) if separators.component else [text]
+    code, event, structure = ([p.strip() for p in parts] + ["", "", ""])[:3]
+    return code, event, structure

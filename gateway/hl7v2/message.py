@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Container
+from functools import lru_cache
+from operator import itemgetter
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import charset as charsets
 from gateway.hl7v2.header import Header, header_of, peek
-from gateway.hl7v2.separators import CONTROLS, Separators, unescape
+from gateway.hl7v2.separators import CONTROLS, Separators, has_controls, unescape
 from gateway.source import message_digest
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{2}")
@@ -46,6 +49,8 @@ class Part:
         parts = self._parts or self._split()
         if component > len(parts) or not (raw := parts[component - 1]):
             return ""
+        if raw.isalnum():  # as most are: then nothing delimits, escapes or surrounds it
+            return raw if subcomponent == 1 else ""
         return self._message.value(raw, subcomponent)
 
     def part(self, component: int) -> Part:
@@ -58,6 +63,11 @@ class Part:
     def text(self) -> str:
         """The whole, delimiters kept, escapes resolved: for text that a sender did not escape."""
         return "" if self.raw == '""' else self._message.unescaped(self.raw)
+
+
+@lru_cache(maxsize=64)
+def _several(fields: tuple[int, ...]) -> Callable[[list[str]], tuple[str, ...]]:
+    return itemgetter(*fields)
 
 
 class Segment:
@@ -78,7 +88,7 @@ class Segment:
     def _split(self) -> list[str]:
         separator, raw = self._message.separators.field, self.raw
         fields = raw.split(separator)
-        if " " + separator in raw or separator + " " in raw or raw[-1:] == " ":  # rare, and a field is asked for often
+        if " " in raw and (" " + separator in raw or separator + " " in raw or raw[-1] == " "):  # rare: once for all
             fields = [field.strip(" ") for field in fields]
         if self.name == "MSH":
             fields.insert(1, separator)
@@ -104,6 +114,14 @@ class Segment:
         """One more than the number of the last field that was sent."""
         return len(self._fields or self._split())
 
+    def several(self, fields: tuple[int, ...]) -> tuple[str, ...]:
+        """``raw_field`` of several fields at once."""
+        sent = self._fields or self._split()
+        try:
+            return _several(fields)(sent)
+        except IndexError:
+            return tuple(self.raw_field(field) for field in fields)
+
     def plain(self, field: int) -> str | None:
         """A field as sent when it neither repeats nor escapes anything, so that it is its own text; else None."""
         raw, separators = self.raw_field(field), self._message.separators
@@ -117,6 +135,8 @@ class Segment:
         if field >= len(fields):
             return ""
         text = fields[field]
+        if text.isalnum():  # as most are: then nothing delimits, escapes or surrounds it
+            return text if component == subcomponent == repetition == 1 else ""
         if not text:
             return ""
         if field < 3 and self.name == "MSH":
@@ -234,7 +254,9 @@ class Message:
     def _add(self, lines: list[str]) -> None:
         raw = "\n".join(lines) if len(lines) > 1 else lines[0]
         name = raw[:3].upper()
-        same = self._by_name.setdefault(name, [])
+        same = self._by_name.get(name)
+        if same is None:
+            same = self._by_name[name] = []
         segment = Segment(name, raw, len(same) + 1, self)
         same.append(segment)
         self.segments.append(segment)
@@ -251,27 +273,30 @@ def parse(raw: bytes, charset: str | None = None) -> Message:
     """
     look = peek(raw)
     text, codec = charsets.decode(raw, manifest=charset, declared=look.character_set)
-    if controls := CONTROLS.search(text) is not None:
+    if controls := has_controls(raw, text):
         text = CONTROLS.sub(lambda m: m[0] if m[0] in "\x0b\x1c" else "", text)
-    lines = text.replace("\r\n", "\r").replace("\n", "\r").split("\r")
+    if "\n" in text:
+        text = text.replace("\r\n", "\r").replace("\n", "\r")
     message: Message | None = None
     separator = ""
+    known: Container[str] = ()  # names of segments, to match each of them once
     pending: list[str] = []  # the lines of the segment being read
-    for line in lines:
-        stripped = line.strip(_BLANK) if line[:1] in _BLANK or line[-1:] in _BLANK else line
-        if not stripped:
+    for line in text.split("\r"):
+        if not (stripped := line.strip(_BLANK)):
             continue
         if controls:  # framing at the ends of a line is gone; within, it is a character that FHIR forbids
             line, stripped = CONTROLS.sub("", line), CONTROLS.sub("", stripped)
+        name = stripped[:3]
         if message is None:
-            if stripped[:3].upper() != "MSH":
+            if name.upper() != "MSH":
                 raise GatewayError(Category.MALFORMED, "something precedes MSH; start the message with MSH", "MSH")
             message = Message(header_of(stripped, codec), codec)
             message.digest = message_digest("hl7v2", raw)
-            separator = message.separators.field
+            separator, known = message.separators.field, message._by_name
             pending = [stripped]
-        elif stripped[3:4] == separator and _NAME.match(stripped) or len(stripped) == 3 and _bare(stripped):
-            if stripped[:3].upper() == "MSH":
+        elif stripped[3:4] == separator and (name in known or _NAME.match(name)) \
+                or len(stripped) == 3 and _bare(stripped):
+            if name.upper() == "MSH":
                 raise GatewayError(Category.MALFORMED, "a second MSH in one message; send messages one by one or as a "
                                                        "batch", "MSH")
             message._add(pending)

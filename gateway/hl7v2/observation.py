@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gateway.errors import Category, GatewayError
@@ -9,7 +10,7 @@ from gateway.hl7v2 import tables
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import code_text, decimal, entity_identifier
 from gateway.hl7v2.enclosures import attachment
-from gateway.hl7v2.memory import Known, fresh
+from gateway.hl7v2.memory import Known, Said, fresh, fresh_ranges
 from gateway.hl7v2.message import Segment
 from gateway.hl7v2.participation import device_in, director, director_in, organization_in, people_in
 from gateway.hl7v2.people import performing_organization, practitioner
@@ -33,12 +34,12 @@ _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 
 
 class Report(NamedTuple):
-    """What the Observations of a report share."""
+    """What the Observations of a report share; lists and dicts of it stand in each of them."""
 
-    key: str
     id: str
+    result: Callable[[str], Resource]  # begins one: `results_of`
     as_of: int | None
-    category: str  # "laboratory", "imaging" or ""
+    category: list[dict[str, Any]]  # `category_of`
     effective: dict[str, Any]
     specimen: Reference | None
     forms: list[dict[str, Any]]
@@ -48,48 +49,61 @@ class Report(NamedTuple):
     known: Known | None = None  # OBR-4
 
 
+def results_of(report_id: str, key: str, builder: Builder) -> Callable[[str], Resource]:
+    """What begins an Observation of a report from its code and OBX-4. ``key``: what the id of the report is made of."""
+    return builder.parts_of(report_id, "Observation", f"{key}|")
+
+
+def category_of(category: str) -> list[dict[str, Any]]:
+    """Observation.category for "laboratory" or "imaging"; empty for neither."""
+    return [{"coding": [{"system": _CATEGORY, "code": category, "display": tables.CATEGORY_DISPLAY[category]}]}] \
+        if category else []
+
+
 def add_observation(result: Result, report: Report | None, subject: Subject, builder: Builder) -> Reference:
     """One OBX with its NTE as Observation; without a report it is an observation of the patient (2.7 and later)."""
     obx = result.obx
-    units = builder.units(obx)
-    concept, known = _concept(obx, units, report, builder)
-    sub_id = "" if result.lines else obx.text(4).strip()  # numbers of lines
+    said = builder.said(obx)
+    concept, known = _concept(obx, said, report, builder)
+    sub_id = "" if result.lines else said.sub_id  # numbers of lines
     made = _begun(obx, known.code, sub_id, report, subject, builder)
-    values = _values(result, units, known.text, made["id"], report, subject, builder)
+    number = builder.number(obx) if said.numeric else None  # what nearly all results are
+    values = _values(result, said.units, known.text, made["id"], report, subject, builder) if number is None else []
     long = obx.size > 15  # few senders fill more than 14 fields
-    if extension := _extensions(obx, sub_id, values, builder):
+    if (sub_id or values or long or said.nature) and (extension := _extensions(obx, sub_id, values, builder)):
         made["extension"] = extension
-    if long and obx.raw_field(21) and (number := entity_identifier(obx.first(21), "observation", builder.source,
-                                                                   "FILL")):
-        made["identifier"] = [number]
-    sent, made["status"] = builder.state(obx, 11, tables.OBSERVATION_STATUS)
+    if long and obx.raw_field(21) and (own := entity_identifier(obx.first(21), "observation", builder.source, "FILL")):
+        made["identifier"] = [own]
+    sent, made["status"] = said.state or builder.state(obx, 11, tables.OBSERVATION_STATUS)
     if sent == "X":
         made["_status"] = {"extension": [{"url": _ALTERNATE_CODES, "valueCodeableConcept": {
             "coding": [{"system": f"{tables.V2}0085", "code": "X"}]}}]}
     if report and report.category:
-        made["category"] = [{"coding": [{"system": _CATEGORY, "code": report.category,
-                                         "display": tables.CATEGORY_DISPLAY[report.category]}]}]
+        made["category"] = report.category
     made["code"] = concept
-    made["subject"] = {**subject.patient}
+    made["subject"] = subject.patient
     if report and report.focus:
         made["focus"] = [{**report.focus}]
     if subject.encounter:
-        made["encounter"] = {**subject.encounter}
+        made["encounter"] = subject.encounter
     if observed := builder.date_time(obx, 14):
         made["effectiveDateTime"] = observed
     elif report:
         made.update(report.effective)
-    made["performer"] = _performers(result, builder) if long or result.participants else [builder.hospital()]
-    _put_value(made, obx, sent, values, report.rejection if report else {})
-    if flags := builder.flags(obx):
-        made["interpretation"] = flags
+    made["performer"] = _performers(result, builder) if long or result.participants else builder.performers
+    if number is not None:
+        made["valueQuantity"] = {"value": number, **said.units}
+    else:
+        _put_value(made, obx, sent, values, report.rejection if report else {})
+    if said.flags:
+        made["interpretation"] = builder.interpretation(said)
     if result.notes and (notes := notes_of(result.notes, builder)):
         made["note"] = notes
     if long:
         _put_details(made, obx, builder)
     _put_material(made, result, long, report, builder)
-    if ranges := builder.ranges(obx, units):
-        made["referenceRange"] = ranges
+    if said.ranges:
+        made["referenceRange"] = fresh_ranges(said.ranges)
     if len(values) > 1 and len(several := [value for value in values if value[0] != "valueAttachment"]) > 1:
         made["component"] = [value.put({"code": fresh(concept)}) for value in several]
     if report is None:
@@ -99,25 +113,24 @@ def add_observation(result: Result, report: Report | None, subject: Subject, bui
     return builder.add(made, report.as_of, "skip" if report.focus else "refuse")
 
 
-def _concept(obx: Segment, units: dict[str, str], report: Report | None,
-             builder: Builder) -> tuple[dict[str, Any], Known]:
+def _concept(obx: Segment, said: Said, report: Report | None, builder: Builder) -> tuple[dict[str, Any], Known]:
     """OBX-3; a document or a text without one has the name of its report."""
-    try:
-        concept, known = builder.concept(obx, 3, "test", units.get("unit", ""))
-    except GatewayError:
-        if report is None or report.known is None or obx.raw_field(2) not in _OF_THE_REPORT:
-            raise
-        concept, known = _name_of(report.known)
+    known = said.known
+    if known is None and report is not None and report.known is not None and obx.raw_field(2) in _OF_THE_REPORT:
+        return _name_of(report.known)
+    known = known or builder.known(obx, 3)  # refuses it
+    if not known.mapped:
+        builder.count(known, "test", said.units.get("unit", ""), "OBX-3")
     if builder.organism_codes and known.code in builder.organism_codes:
         builder.may_belong = True
-    return concept, known
+    return fresh(known.concept), known
 
 
 def _begun(obx: Segment, code: str, sub_id: str, report: Report | None, subject: Subject, builder: Builder) -> Resource:
     """The resource with its id, and with the flags of its specimen."""
     if report is None:
         return builder.resource("Observation", builder.distinct(f"{subject.key}|{code}|{sub_id}|{obx.get(14)}"))
-    made = builder.part(report.id, "Observation", builder.distinct(f"{report.key}|{code}|{sub_id}"))
+    made = report.result(f"{code}|{sub_id}")
     if report.flags and report.focus is None:
         made["meta"]["tag"] = [{"system": _FLAG, "code": flag} for flag in report.flags]
     return made
@@ -141,7 +154,7 @@ def _put_material(made: Resource, result: Result, long: bool, report: Report | N
     if result.obx.size > 33 and (specimens := _own_specimens(result.obx, builder)):
         made["specimen"] = specimens[0]
     elif report and report.specimen:
-        made["specimen"] = {**report.specimen}
+        made["specimen"] = report.specimen
     if (long or result.participants) and (device := _device(result, builder)):
         made["device"] = {"type": "Device", "identifier": device}
 
@@ -221,8 +234,7 @@ def _extensions(obx: Segment, sub_id: str, values: list[Value], builder: Builder
     if sub_id:
         builder.may_belong = True
         extension.append({"url": _SUB_ID, "extension": _sub_identifier(obx, sub_id)})
-    if obx.size > 10 and obx.raw_field(10):
-        extension += _nature_of_test(obx, builder)
+    extension += _nature_of_test(obx, builder)
     if obx.size > 19 and (analysed := builder.date_time(obx, 19)):
         extension.append({"url": _ANALYSIS_TIME, "valueDateTime": analysed})
     for value in values:

@@ -10,7 +10,7 @@ from gateway.errors import Category, GatewayError
 from gateway.hl7v2.builder import Builder
 from gateway.hl7v2.grouping import PatientResults, grouped
 from gateway.hl7v2.message import Message
-from gateway.hl7v2.observation import Report, add_observation
+from gateway.hl7v2.observation import Report, add_observation, category_of, results_of
 from gateway.hl7v2.parents import add_relations
 from gateway.hl7v2.people import encounter_from, hospital, patient_from
 from gateway.hl7v2.provenance import add_provenance
@@ -44,7 +44,8 @@ def _add_specimens(group: PatientResults, subject: Subject, builder: Builder) ->
     """Specimens without an order (OUL as of 2.7): what became of a tube, such as its refusal."""
     for at, specimen in enumerate(group.specimens, 1):
         reference = add_specimen(specimen, f"{subject.key}|{at}", subject.patient, builder.sent_at, builder)
-        about = Report("", "", builder.sent_at, "laboratory", {}, None, [], [], {})
+        about = Report("", results_of("", "", builder), builder.sent_at, category_of("laboratory"), {}, None, [], [],
+                       {})
         add_specimen_observations(specimen, reference, about, subject, builder)
 
 

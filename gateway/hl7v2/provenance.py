@@ -20,13 +20,10 @@ _ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 def add_provenance(builder: Builder, evn: Segment | None = None) -> None:
     """The Provenance of everything gathered so far, amended resources among it; ``evn``: what the message is about."""
     header = builder.message.header
-    hospital = f"Organization/{builder.source.institution}"
     original = original_id(builder.message.digest)
     made = builder.resource("Provenance", original)
-    conversion = builder.conversion
-    made["target"] = [{"reference": f"{c.resource['resourceType']}/{c.resource['id']}"}
-                      for c in conversion.changes if c.resource["id"] != builder.source.institution]
-    made["target"] += [{"reference": f"{a.resource_type}/{a.id}"} for a in conversion.amendments]
+    made["target"] = builder.told()
+    made["target"] += [{"reference": f"{a.resource_type}/{a.id}"} for a in builder.conversion.amendments]
     if recorded := _recorded(builder):
         made["recorded"] = recorded
     else:
@@ -36,7 +33,7 @@ def add_provenance(builder: Builder, evn: Segment | None = None) -> None:
     made["activity"] = {"text": "^".join(part for part in header.message_type if part)}
     made["agent"] = [{"type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
                                            "code": "author", "display": "Author"}]},
-                      "who": {"reference": hospital}}]
+                      "who": builder.hospital()}]
     what: dict[str, Any] = {"reference": f"Binary/{original}"}
     if header.control_id:
         what["identifier"] = {"system": builder.source.system("message"), "value": header.control_id}
@@ -62,9 +59,9 @@ def _tell_event(made: Resource, evn: Segment, builder: Builder) -> None:
 def _recorded(builder: Builder) -> str | None:
     """MSH-7; a date alone counts from midnight, for ``recorded`` is required; without it the newest OBR-22 or OBR-7."""
     texts = [builder.message.header.time]
-    texts += sorted((obr.get(at) for obr in builder.message.all("OBR") for at in (22, 7) if obr.get(at)), reverse=True)
+    if builder.sent_at is None:
+        texts = sorted((obr.get(at) for obr in builder.message.all("OBR") for at in (22, 7)), reverse=True)
     for text in texts:
-        if timestamps.as_of_us(text, builder.zone) is None:
-            continue
-        return timestamps.instant(text, builder.zone) or timestamps.midnight(text, builder.zone)
+        if timestamps.as_of_us(text, builder.zone) is not None:
+            return timestamps.instant(text, builder.zone) or timestamps.midnight(text, builder.zone)
     return None

@@ -14,7 +14,7 @@ from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.imaging_report import accession, is_of_images, studies_of
 from gateway.hl7v2.message import Segment
 from gateway.hl7v2.narrative import joined, tell
-from gateway.hl7v2.observation import Report, add_observation
+from gateway.hl7v2.observation import Report, add_observation, category_of, results_of
 from gateway.hl7v2.order_details import laterality, tell_report
 from gateway.hl7v2.parents import Told, report_key
 from gateway.hl7v2.participation import people_in
@@ -58,8 +58,9 @@ def add_report(order: Order, subject: Subject, builder: Builder) -> Told:
     specimens, collected = add_specimens(order.specimens, obr, key, category != "imaging", subject.patient, as_of,
                                          builder)
     made = builder.resource("DiagnosticReport", key)
-    report = Report(key, made["id"], as_of, category, builder.period(obr, 7, 8, "effective") or collected,
-                    specimens[0] if len(specimens) == 1 else None, [], *_of_specimens(order.specimens, builder),
+    report = Report(made["id"], results_of(made["id"], key, builder), as_of, category_of(category),
+                    builder.period(obr, 7, 8, "effective") or collected,
+                    {**specimens[0]} if len(specimens) == 1 else None, [], *_of_specimens(order.specimens, builder),
                     known=known)
     at = len(builder.conversion.changes)
     told = joined(order.results, category, builder)
@@ -138,10 +139,10 @@ def _performers(order: Order, builder: Builder) -> list[Reference]:
     found = [builder.hospital()]
     known: list[Reference] = []
     for at, role, code, display in _FUNCTIONS:
-        function = {"coding": [{"system": f"{tables.V3}ParticipationType", "code": code, "display": display}]}
         for person in _people(order, (at,), (role,), builder):
             if person not in known:
                 known.append(person)
+                function = {"coding": [{"system": f"{tables.V3}ParticipationType", "code": code, "display": display}]}
                 found.append({"extension": [{"url": _FUNCTION, "valueCodeableConcept": function}], **person})
     return found
 
@@ -163,7 +164,9 @@ def add_specimen_observations(group: SpecimenGroup, specimen: Reference, report:
                               builder: Builder) -> None:
     """OBX that follow SPM: about the specimen, and no results of the report; once, if several OBR repeat the SPM."""
     reference, separator = specimen["reference"], builder.message.separators.field
-    of_specimen = report._replace(key=reference, id=reference.partition("/")[2], specimen=specimen, focus=specimen)
+    specimen_id = reference.partition("/")[2]
+    of_specimen = report._replace(id=specimen_id, result=results_of(specimen_id, reference, builder),
+                                  specimen={**specimen}, focus=specimen)
     for result in group.results:
         said = reference, result.obx.raw.split(separator, 2)[-1]  # but for the Set ID
         if said not in builder.observed:

@@ -8,7 +8,8 @@ available) cancels what was sent of it before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from gateway.errors import Category, GatewayError
 from gateway.hl7v2 import tables
@@ -40,7 +41,7 @@ def add_report_resource(made: Resource, key: str, results: list[Reference], as_o
     builder.add(made, as_of, "refuse")
     if whole or status == "cancelled":
         kept = frozenset(reference["reference"].partition("/")[2] for reference in results)
-        end = _withdrawal(made, key, "cancelled" if status == "cancelled" else "entered-in-error", builder.source)
+        end = _Withdrawal(made, key, "cancelled" if status == "cancelled" else "entered-in-error", builder.source)
         builder.conversion.snapshots.append(Snapshot("Observation", made["id"], kept, end, as_of))
 
 
@@ -62,14 +63,20 @@ def _alike(held: Resource, joined: Resource) -> bool:
     return {**held, "meta": None, "text": None} == {**joined, "meta": None, "text": None}
 
 
-def _withdrawal(made: Resource, key: str, status: str, source: Source) -> Callable[[Resource], Resource | None]:
+@dataclass(frozen=True, slots=True)  # no function within a function: conversions of one message are equal
+class _Withdrawal:
     """What becomes of a stored result that its report holds no longer: as after OBX-11 D, or X."""
-    def end(held: Resource) -> Resource | None:
-        if held["status"] in _WITHDRAWN or held.get("subject") != made["subject"] \
-                and not _is_result_of(held, made["id"], key, source):
+
+    report: Resource
+    key: str
+    status: str
+    source: Source
+
+    def __call__(self, held: Resource) -> Resource | None:
+        if held["status"] in _WITHDRAWN or held.get("subject") != self.report["subject"] \
+                and not _is_result_of(held, self.report["id"], self.key, self.source):
             return None
-        return {**held, "status": status}
-    return end
+        return {**held, "status": self.status}
 
 
 def _is_result_of(held: Resource, report_id: str, key: str, source: Source) -> bool:

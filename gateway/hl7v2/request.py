@@ -6,6 +6,7 @@ number and the service code. So a result finds the order that it answers without
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ class Result:
     obx: Segment
     notes: list[Segment] = field(default_factory=list)
     participants: list[Segment] = field(default_factory=list)
-    lines: list[Segment] = field(default_factory=list)  # the OBX of a text that was sent line by line, its own first
+    lines: Sequence[Segment] = ()  # the OBX of a text that was sent line by line, its own first
 
 
 @dataclass(slots=True)

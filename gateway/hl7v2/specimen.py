@@ -96,6 +96,8 @@ def is_control(group: SpecimenGroup, builder: Builder) -> bool:
 
 def specimen_key(pair: Part, source: Source) -> str:
     """What the id of a Specimen is made of: the filler's number of an EIP, else the placer's; empty without one."""
+    if not pair:
+        return ""
     number = pair.part(2) if pair.part(2).get(1) else pair.part(1)
     value = number.get(1)
     return f"{entity_system(number, 'specimen', source)}|{value}" if value else ""
@@ -112,7 +114,7 @@ def specimen_named(pair: Part, builder: Builder) -> Reference | None:
 def _numbers(pair: Part, source: Source) -> list[dict[str, Any]]:
     """EIP as PGN and FGN of table 0203."""
     return [made for part, code in ((pair.part(1), "PGN"), (pair.part(2), "FGN"))
-            if (made := entity_identifier(part, "specimen", source, code))]
+            if (made := entity_identifier(part, "specimen", source, code))] if pair else []
 
 
 def _from_spm(spm: Segment, group: SpecimenGroup, fallback_key: str, patient: Reference, as_of: int | None,
@@ -125,13 +127,15 @@ def _from_spm(spm: Segment, group: SpecimenGroup, fallback_key: str, patient: Re
             if (said := codeable(part, source, f"SPM-{at}", table))]:
         made["extension"] = extension
     identifiers = _numbers(spm.first(2), source)
-    identifiers += [i for part in spm.repetitions(31) if (i := identifier_from(part, "specimen", source))]
-    if shipment := entity_identifier(spm.first(32), "shipment", source, "SHIP"):
-        identifiers.append(shipment)
+    accession = None
+    if spm.size > 30:
+        identifiers += [i for part in spm.repetitions(31) if (i := identifier_from(part, "specimen", source))]
+        if shipment := entity_identifier(spm.first(32), "shipment", source, "SHIP"):
+            identifiers.append(shipment)
+        accession = identifier_from(spm.first(30), "accession", source, "ACSN")
     if identifiers:
         made["identifier"] = identifiers
-    accession = identifier_from(spm.first(30), "accession", source, "ACSN") or _accession(group.containers, source)
-    if accession:
+    if accession := accession or _accession(group.containers, source):
         made["accessionIdentifier"] = accession
     if is_rejected(group):
         made["status"] = "unsatisfactory"
@@ -150,8 +154,9 @@ def _from_spm(spm: Segment, group: SpecimenGroup, fallback_key: str, patient: Re
         made["processing"] = processing
     if containers := _containers(spm, group.containers, builder):
         made["container"] = containers
-    if conditions := [c for at, table in ((24, "0493"), (22, "0491"), (21, "0490")) for part in spm.repetitions(at)
-                      if (c := codeable(part, source, f"SPM-{at}", table))]:
+    if spm.size > 21 and (conditions := [
+            c for at, table in ((24, "0493"), (22, "0491"), (21, "0490")) for part in spm.repetitions(at)
+            if (c := codeable(part, source, f"SPM-{at}", table))]):
         made["condition"] = conditions
     if notes := [*([{"text": description}] if (description := text_of(spm.repetitions(14))) else []),
                  *notes_of(group.notes, builder)]:
@@ -249,9 +254,11 @@ def _collected(spm: Segment, builder: Builder, name: str) -> dict[str, Any]:
     start, end = builder.date_time(spm, 17), builder.date_time(spm, 17, 2)
     if not start:
         return {}
+    if not end:
+        return {f"{name}DateTime": start}
     first = timestamps.as_of_us(builder.time_text(spm, 17), builder.zone)
     last = timestamps.as_of_us(builder.time_text(spm, 17, 2), builder.zone)
-    if not end or first is None or last is None or last <= first:
+    if first is None or last is None or last <= first:
         return {f"{name}DateTime": start}
     return {f"{name}Period": {"start": start, "end": end}}
 
@@ -303,5 +310,5 @@ def _is_coded(origin: Part) -> bool:
 
 def _amount(part: Part, builder: Builder) -> dict[str, Any] | None:
     """CQ as SimpleQuantity."""
-    value = decimal(part.get(1))
+    value = decimal(part.get(1)) if part else None
     return quantity(value, unit_parts(part.part(2), builder.source)) if value is not None else None

@@ -25,6 +25,7 @@ class _Moment(NamedTuple):
     offset: str  # "+08:00" or "Z", "" when there is no hour
     exact: bool  # to the minute at least
     utc: datetime
+    us: int  # microseconds since the epoch
 
 
 @lru_cache(maxsize=8192)
@@ -53,7 +54,8 @@ def _moment(text: str, zone: str) -> _Moment | None:
         utc += timedelta(microseconds=int((fraction[1:] + "000000")[:6]))
     date = "-".join(part for part in (year, month, day) if part)
     clock = f"{hour}:{minute or '00'}:{second or '00'}{fraction or ''}" if hour else ""
-    return _Moment(date, clock, offset if hour else "", minute is not None, utc)
+    us = (utc - _EPOCH) // timedelta(microseconds=1)
+    return _Moment(date, clock, offset if hour else "", minute is not None, utc, us)
 
 
 def _offset_text(when: datetime) -> str:
@@ -105,7 +107,7 @@ def time(text: str, where: str = "") -> str:
 def as_of_us(text: str, zone: str) -> int | None:
     """Microseconds since the epoch, the start of the period for a coarse text; None when there is no possible time."""
     moment = _moment(text, zone) if text else None
-    return (moment.utc - _EPOCH) // timedelta(microseconds=1) if moment else None
+    return moment.us if moment else None
 
 
 def is_exact(text: str, zone: str) -> bool:

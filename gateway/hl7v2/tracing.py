@@ -133,6 +133,10 @@ class TracedSegment(Segment):
         self._reads.see(self._at, field)
         return super().raw_field(field)
 
+    def several(self, fields: tuple[int, ...]) -> tuple[str, ...]:
+        """As `Segment.several`."""
+        return tuple(self.raw_field(field) for field in fields)
+
     def plain(self, field: int) -> str | None:
         """As `Segment.plain`."""
         self._reads.ask(self._at, field)

@@ -6,7 +6,7 @@ hospital sent: a string. Nothing here refuses a result but an ED whose Base64 is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -60,16 +60,14 @@ class Value(NamedTuple):
 _NOTHING = Value("", None)
 
 
-def values_of(obx: Segment, units: dict[str, str], source: Source, lines: list[Segment] | None = None) -> list[Value]:
+def values_of(obx: Segment, units: dict[str, str], source: Source, lines: Sequence[Segment] = ()) -> list[Value]:
     """The values of OBX-5, one for each repetition, with the units of OBX-6; none when it is absent or null.
+
+    What nearly all results are, a number and nothing else, does not come here (`Builder.number`).
 
     TX and FT repetitions are the lines of one text (v2.5.1 2.A.78), as are ``lines``, the OBX that continue this one;
     NA and MA repetitions are the rows of one array.
     """
-    kind = obx.raw_field(2)
-    if (kind == "NM" or units and kind == "ST" and source.habits.get("st_numbers")) and (text := obx.plain(5)) \
-            and (number := decimal(text)) is not None and text not in source.tables.get("OBX-5", ()):
-        return [Value("valueQuantity", quantity(number, units))]  # what nearly all results are
     kind = obx.get(2).upper()
     if lines or kind in ("TX", "FT"):
         return _text(obx, kind, units, source, lines or [obx])
@@ -85,7 +83,7 @@ def values_of(obx: Segment, units: dict[str, str], source: Source, lines: list[S
             and value is not _NOTHING]
 
 
-def _text(obx: Segment, kind: str, units: dict[str, str], source: Source, lines: list[Segment]) -> list[Value]:
+def _text(obx: Segment, kind: str, units: dict[str, str], source: Source, lines: Sequence[Segment]) -> list[Value]:
     text = "\n".join("\n".join(part.text for part in line.repetitions(5)) for line in lines)
     if not text.strip():
         return []
