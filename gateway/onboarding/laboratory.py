@@ -61,7 +61,16 @@ def _index() -> _Index:
         for place, name in enumerate(known):
             if not names.is_method(name) or len(name) > 3:
                 _learn(index, item.code, name, place)
+        if item.code in _AUTOANTIBODIES:
+            for name in {_OF_ANTIBODY.sub(" ", names.plain(name)).strip(" -") for name in known} - {""}:
+                for spelt in (f"anti {name}", f"{name} antibody", f"{name} igg"):
+                    index.exact.setdefault(names.key(spelt), {}).setdefault(item.code, 40)
     return index
+
+
+#: Tests of antibodies, which menus name by antigen and any word for antibody; the isotype is G where none is said.
+_AUTOANTIBODIES = frozenset(words.text("autoantibody").split())
+_OF_ANTIBODY = re.compile(r"^抗|抗体(?:igg)?$|\b(?:anti|antibod(?:y|ies)|ab|igg)\b")
 
 
 def _learn(index: _Index, item: str, name: str, place: int) -> None:
@@ -147,11 +156,11 @@ def _read(name: names.Name, local: str) -> list[_Found]:
     inner = [part for part in name.inner if not names.is_method(part) or list(_exactly(part, 1.0, ""))]
     outer = list(_exactly(name.outer, 0.97, "a name of the item")) if name.inner else []
     if outer:
-        return _agreeing(outer, inner)
+        return _agreeing(outer, inner, name.outer)
     if split := _split(name.outer) or _covered(name.whole) or _covered(name.outer):
-        return _agreeing(split, inner)
+        return _agreeing(split, inner, name.outer)
     if slips := _slips(name.outer):
-        return _agreeing(slips, inner)
+        return _agreeing(slips, inner, name.outer)
     for part in inner:  # the abbreviation is known, and the name is like one of the item's
         near = list(_exactly(part, 0.8, "an abbreviation of the item"))
         if near := [one for one in near if _alike(name.outer, one.item) > 55]:
@@ -172,13 +181,14 @@ def _exactly(text: str, likeness: float, how: str) -> Iterable[_Found]:
 _TELLING_INNER = words.pattern("telling-inner")
 
 
-def _agreeing(found: list[_Found], inner: list[str]) -> list[_Found]:
+def _agreeing(found: list[_Found], inner: list[str], outer: str) -> list[_Found]:
     """Of several, those that what stands in parentheses means too; something unknown there makes all less likely."""
     for part in inner:
         said = {one.item: one for one in _exactly(part, 0.85, "what stands in parentheses is a name of the item")}
         if both := [one for one in found if one.item in said]:
             return both
-        if said and len(part) > 2 and not re.fullmatch(r"ig[gamed]", part):
+        if said and len(part) > 2 and not re.fullmatch(r"ig[gamed]", part) and \
+                not any(_chinese(known) > 2 and known in outer for item in said for known in _spellings_of(item)):
             return [*said.values(), *(_Found(one.item, one.likeness * 0.8, one.how) for one in found)]
         if said or measures.specimen_kind(part):
             continue
