@@ -86,6 +86,32 @@ def test_dictionaries_are_trained_and_shared(monkeypatch: pytest.MonkeyPatch) ->
     assert 0 == one.compress("Patient", _content(1))[0]
 
 
+def test_what_is_shared_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short Organization that comes again is remembered for each dictionary; of a Patient nothing is."""
+    monkeypatch.setattr(codec, "STAGES", ((100, 100, 4096),))
+    compressed: list[bytes] = []
+    real = codec._Coder.compress
+
+    def noted(self: Any, one: bytes) -> bytes:
+        compressed.append(one)
+        return real(self, one)
+
+    monkeypatch.setattr(codec._Coder, "compress", noted)
+    c = _Dictionaries().codec()
+    content, long = _content(0), b"x" * (codec._SHARED_BYTES + 1)
+    before = [c.compress("Organization", content) for _ in range(3)]
+    for n in range(1, 100):
+        c.compress("Organization", _content(n))
+    c.wait()
+    after = [c.compress("Organization", content) for _ in range(3)]
+    assert ([before[0]] * 3, [after[0]] * 3, 2) == (before, after, compressed.count(content))
+    assert before[0][0] == 0 < after[0][0] and c.decompress(*before[0]) == c.decompress(*after[0]) == content
+    for kind, one in (("Patient", content), ("Organization", long)):
+        compressed.clear()
+        assert [one, one] == [c.decompress(*c.compress(kind, one)) for _ in range(2)]
+        assert compressed == [one, one]
+
+
 def test_samples_without_anything_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no dictionary can be made, bodies stay plain and readable."""
     monkeypatch.setattr(codec, "STAGES", ((10, 10, 4096),))
