@@ -116,11 +116,14 @@ def present_bits(resource_type: str) -> dict[str, int]:
 
 def _deceased(resource: dict[str, Any], rows: Rows) -> int:
     """Patient-deceased is about every Patient: dead by flag or by date, otherwise alive."""
-    code = "true" if resource.get("deceasedBoolean") is True or "deceasedDateTime" in resource else "false"
-    key = keys.token_key("Patient", "deceased", "", code)
-    rows["idx_token"].append((key,))
-    rows["idx_term"].append(_term(keys.param_key("Patient", "deceased"), key, "", code, ""))
-    return present_bits("Patient")["deceased"]
+    bit, read = _deceased_reader()
+    read(resource.get("deceasedBoolean") is True or "deceasedDateTime" in resource, rows)
+    return bit
+
+
+@lru_cache(maxsize=1)
+def _deceased_reader() -> tuple[int, _Read]:
+    return present_bits("Patient")["deceased"], _code("Patient", parameters_of("Patient")["deceased"])
 
 
 # ------------------------------------------------------------------ compiling

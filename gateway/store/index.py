@@ -21,15 +21,16 @@ _TABLES = {table.name: table for table in index_schema.OF_RESOURCES}
 _COLUMNS = {table.name: tuple(c.name for c in table.columns) for table in index_schema.metadata.sorted_tables}
 
 
-def _order(table: Table) -> Callable[[tuple[Any, ...]], Any]:
+def _order(table: Table) -> list[Callable[[tuple[Any, ...]], Any]]:
     """What to sort rows by that come in the order of (person, pk), so that neighbours go to the same page.
 
-    Sorting is stable: most tables need only the columns of their primary key before ``person``, mostly one.
+    Sorting is stable: most tables need only the columns of their primary key before ``person``, and one column after
+    the other, the last one first, takes half the time of a pair.
     """
     key = [column.name for column in table.primary_key]
     if before := key[:key.index("person")]:
         key = before
-    return itemgetter(*map(_COLUMNS[table.name].index, key))
+    return [itemgetter(_COLUMNS[table.name].index(name)) for name in reversed(key)]
 
 
 _ORDER = {name: _order(table) for name, table in _TABLES.items()}
@@ -91,7 +92,8 @@ class Pending:
             if table in self._insert:
                 rows += self._insert[table]
             if rows:
-                rows.sort(key=_ORDER[table])
+                for column in _ORDER[table]:
+                    rows.sort(key=column)
                 transaction.insert(table, _COLUMNS[table], rows, ignore=ignore)
         if self._terms:
             transaction.insert("idx_term", _COLUMNS["idx_term"], [self._terms[n] for n in sorted(self._terms)],
