@@ -26,7 +26,7 @@ from gateway.store import open_store
 
 #: Stage, then the functions that are it: module, class or "", name. Those of the writer's thread stand last.
 STAGES: list[tuple[str, list[tuple[str, str, str]]]] = [
-    ("record the raw bytes: digest, compress, commit without sync", [("gateway.store.store", "Store", "record")]),
+    ("keep the raw bytes: digest, compress, look for a resend, journal", [("gateway.store.store", "Store", "note")]),
     ("decode and split", [("gateway.adapter", "Adapter", "parse")]),
     ("convert to FHIR", [("gateway.adapter", "Adapter", "convert_hl7")]),
     ("check against R4 and our profile", [("gateway.fhir.check", "", "require_valid")]),
