@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import uuid
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,21 @@ def test_a_hook_sees_no_resource_within_another(tmp_path: Path) -> None:
     for result in results[1:]:
         _spoil(result)
     assert clean[1] == others
+
+
+def test_a_message_leaves_nothing_to_the_garbage_collector() -> None:
+    """What a message was read into goes as soon as its conversion is done with: nothing of it is a circle."""
+    source = make_source()
+    conversion = _convert(source, *_OBX)
+    gc.collect()
+    gc.disable()
+    try:
+        conversion = _convert(source, *_OBX)
+        assert len(conversion.changes) > 8
+        del conversion
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_an_unmapped_code_is_counted_in_every_message() -> None:

@@ -73,8 +73,7 @@ class Memory:
 
 def memory_of(message: Message, source: Source) -> Memory:
     """The memory for this message's dialect."""
-    dialects = source.memory
-    dialect = message.separators, message.codec
+    dialects, dialect = source.memory, message.dialect
     found = dialects.get(dialect)
     if found is None:
         if len(dialects) >= _MOST_DIALECTS:

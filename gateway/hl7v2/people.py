@@ -318,7 +318,7 @@ def _organization(obx: Segment, builder: Builder) -> Reference | None:
     else:
         part = obx.first(15)
         name, number = part.get(2) or part.get(9), part.get(1)
-        authority, kind = Part("", "", builder.message), ""
+        authority, kind = Part("", "", builder.message.dialect), ""
     if not name and not number:
         return None
     system = identifier_system(authority, "organization", builder.source)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gateway.hl7v2.header import Header, header_of
-from gateway.hl7v2.message import Message, Part, Segment
+from gateway.hl7v2.message import Dialect, Message, Part, Segment
 
 #: repetition, component, subcomponent; 0: all of them
 Spot = tuple[int, int, int]
@@ -61,13 +61,13 @@ class TracedPart(Part):
 
     __slots__ = ("_reads", "_place", "_depth")
 
-    def __init__(self, part: Part, message: Message, reads: Reads, place: tuple[int, int, int, int],
+    def __init__(self, part: Part, dialect: Dialect, reads: Reads, place: tuple[int, int, int, int],
                  depth: int = 0) -> None:
         self._reads = reads
         self._place = place  # segment, field, repetition, component
         self._depth = depth  # 0: a repetition, 1: a component, 2: a subcomponent
         with reads.muted():
-            super().__init__(part.raw, part.delimiter, message)
+            super().__init__(part.raw, part.delimiter, dialect)
 
     @property
     def raw(self) -> str:
@@ -92,7 +92,7 @@ class TracedPart(Part):
         """As `Part.part`."""
         at, field, repetition, inner = self._place
         place = (at, field, repetition, inner if self._depth else component)
-        return TracedPart(super().part(component), self._message, self._reads, place, self._depth + 1)
+        return TracedPart(super().part(component), self._dialect, self._reads, place, self._depth + 1)
 
     @property
     def text(self) -> str:
@@ -116,7 +116,7 @@ class TracedSegment(Segment):
     def raw(self) -> str:
         """The whole segment as it was sent."""
         text: str = _RAW.__get__(self, Segment)
-        for field in range(1, text.count(self._message.separators.field) + 2):
+        for field in range(1, text.count(self._dialect.separators.field) + 2):
             self._reads.ask(self._at, field)
         return text
 
@@ -149,7 +149,7 @@ class TracedSegment(Segment):
 
     def repetitions(self, field: int) -> list[Part]:
         """As `Segment.repetitions`."""
-        separator = self._message.separators.repetition
+        separator = self._dialect.separators.repetition
         raw = self.raw_field(field)
         many = raw.split(separator) if separator else [raw]
         ordinals = [at for at, one in enumerate(many, 1) if one.strip() and one != '""']
@@ -170,7 +170,7 @@ class TracedSegment(Segment):
         return super().text(field)
 
     def _traced(self, part: Part, field: int, repetition: int) -> Part:
-        return TracedPart(part, self._message, self._reads, (self._at, field, repetition, 0))
+        return TracedPart(part, self._dialect, self._reads, (self._at, field, repetition, 0))
 
 
 class TracedHeader(Header):
@@ -210,7 +210,7 @@ def _empty(message: Message, header: Header) -> Message:
     """A message without segments; whatever else it carries (the digest of its bytes) stays the original's."""
     made = Message(header, message.codec)
     for slot in Message.__slots__:
-        if slot not in ("header", "separators", "segments", "_by_name") and hasattr(message, slot):
+        if slot not in ("header", "dialect", "segments", "_by_name") and hasattr(message, slot):
             setattr(made, slot, getattr(message, slot))
     return made
 
