@@ -98,12 +98,15 @@ def test_a_plan_knows_other_shapes_within(monkeypatch: pytest.MonkeyPatch) -> No
     """A shape that is known needs no walk where an object within it has another shape that is known."""
     bare = {"coding": [{"system": "http://loinc.org", "code": "718-7"}]}
     other = {"coding": [*bare["coding"], {"system": "urn:a", "code": "1", "display": "Hb"}], "text": "Hb"}
-    for code in (_OBSERVATION["code"], bare, other):
+    chosen = {"coding": [{"system": "urn:a", "userSelected": True, "code": "1"}], "text": "Hb"}
+    known = [_OBSERVATION["code"], bare, other, chosen]
+    for code in known:
         _learn(_OBSERVATION | {"code": code})
     monkeypatch.setattr(check, "_walk", lambda shape, value: [("", "invalid", "walked")])
-    assert [[], [], []] == [check.check(_OBSERVATION | {"code": code}) for code in (_OBSERVATION["code"], bare, other)]
-    wrong = {"coding": [*bare["coding"], {"system": "urn a", "code": "1", "display": "Hb"}], "text": "Hb"}
-    assert check.check(_OBSERVATION | {"code": wrong})
+    assert [[], [], [], []] == [check.check(_OBSERVATION | {"code": code}) for code in known]
+    for wrong in ({"system": "urn a", "code": "1", "display": "Hb"}, {"system": "urn:a", "code": "1", "text": "Hb"},
+                  {"system": "urn:a", "userSelected": 1, "code": "1"}):
+        assert check.check(_OBSERVATION | {"code": {"coding": [*bare["coding"], wrong], "text": "Hb"}})
 
 
 def test_a_huge_object_has_a_small_plan() -> None:

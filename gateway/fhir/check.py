@@ -31,7 +31,9 @@ def check(resource: dict[str, Any], profile: bool = False) -> list[Issue]:
     kind = resource.get("resourceType")
     if not is_resource_type(kind):
         return [Issue("structure", "resourceType must name a resource type of R4", "")]
-    problems = (_profile_check if profile else _object_check)(kind)(resource) or ()
+    problems = (_profile_check if profile else _object_check)(kind)(resource)
+    if not problems:
+        return []
     return [Issue(code, message, f"{kind}.{path}" if path else kind) for path, code, message in problems]
 
 
