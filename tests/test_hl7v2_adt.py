@@ -567,6 +567,15 @@ PR1 = segment("PR1", {1: "1", 3: "47.09^阑尾切除术^I9C", 4: "腹腔镜", 5:
                       23: "手术室^3"})
 
 
+def test_times_beside_the_event_that_are_none_stop_no_event() -> None:
+    """IN1-12 and 13, NTE-6 behind an allergy, PR1-5: left out with a remark each; the rest of them is told."""
+    made = convert("A08", pid("A"), "IN1|1|310^职工医保" + "|" * 10 + "20241301|20249901", "IAM|1|DA|PCN^青霉素",
+                   "NTE|1||幼时发现||D7^赵|20241301", "PR1|1||47.09^阑尾切除术||20241301")
+    assert [r.where for r in made.remarks] == ["NTE-6", "PR1-5", "IN1-12", "IN1-13"]
+    assert "period" not in only(made, "Coverage") and only(made, "Procedure")["status"] == "unknown"
+    assert only(made, "AllergyIntolerance")["note"] == [{"text": "幼时发现"}]
+
+
 def test_procedures_of_a_visit() -> None:
     """PR1: what was done, when, by whom and where, in which visit; ROL behind it; the parent by its number."""
     second = segment("PR1", {3: "54.21^Laparoscopy^I9C", 5: "20240430", 19: "OP2", 25: "OP1"})
@@ -589,7 +598,7 @@ def test_procedures_of_a_visit() -> None:
 @pytest.mark.parametrize("fields, status", [
     ({5: "20240430"}, "completed"), ({5: "20240501070000", 7: "120"}, "in-progress"), ({5: "20240601"}, "preparation"),
     ({}, "unknown"), ({5: "20241301"}, "unknown"), ({5: "20240430", 20: "D"}, "entered-in-error"),
-    ({5: "20240430", 7: "99999999"}, "completed")])
+    ({5: "20240430", 7: "99999999"}, "completed"), ({5: "99991231235959", 7: "90"}, "preparation")])
 def test_whether_a_procedure_is_over_the_times_say(fields: dict[int, str], status: str) -> None:
     """PR1 has no status: PR1-5 and 7 beside the message's time; PR1-20 D takes it back."""
     made = convert("A08", pid("A"), segment("PR1", {3: "47.09^阑尾切除术", **fields}))

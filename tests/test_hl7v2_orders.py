@@ -301,6 +301,17 @@ def test_a_series_is_no_single_test(pattern: str, repeat: tuple[Any, ...]) -> No
         assert tuple(said[name] for name in ("frequency", "period", "periodUnit") if name in said) == repeat
 
 
+@pytest.mark.parametrize("segments", [
+    (ORC, "TQ1|1||BID||||20240105|20240103", OBR), (ORC, OBR + "|" * 23 + "^BID^^20240105080000^20240105070000"),
+    (ORC, "TQ1|1||BID|||||20240103", "OBR|1|PL1||CBC^血常规^L||20240104")])
+def test_a_series_that_ends_before_it_begins(segments: tuple[str, ...]) -> None:
+    """The end is left out with a remark, whichever field tells the start."""
+    conversion = convert(*segments)
+    order = only(conversion, "ServiceRequest")
+    assert set(order["occurrenceTiming"]["repeat"]["boundsPeriod"]) == {"start"} and not check(order)
+    assert [r.where for r in conversion.remarks] in (["TQ1-3"], ["OBR-27"])
+
+
 def test_amounts_times_of_day_and_single_tests() -> None:
     """TQ1-2, 4, 11 and 14; once, or an amount of one, is a single test with its time."""
     made = request(ORC, "TQ1|1|3^mL&mL&UCUM|Q1D|0730~113005|||20240103||||after meals|||4", OBR)

@@ -194,6 +194,15 @@ def test_a_duration_that_is_not_sure() -> None:
         assert one["_end"]["extension"][0]["valueCode"] == "unknown"
 
 
+def test_an_end_that_cannot_be_written() -> None:
+    """Beyond the year 9999 the end is unknown; more minutes than FHIR can write say nothing."""
+    for day, minutes, said in (("99991231", "1440", 1440), ("20240105", "2147483647", 2147483647),
+                               ("20240105", "2147483648", None)):
+        one = appointment(convert("S12", segment("SCH", {2: "B1", 9: minutes, 10: "min", 11: f"^^^{day}0900"}), AIL))
+        assert "end" not in one or said == 2147483647 and one["end"].startswith("6107")
+        assert one.get("minutesDuration") == said
+
+
 def test_a_day_without_a_time_of_day() -> None:
     """An instant must not pretend: the day is what was requested."""
     one = appointment(convert("S12", segment("SCH", {2: "B1", 11: "^^^20240105"}), AIL))

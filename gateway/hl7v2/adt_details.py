@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gateway.errors import GatewayError
 from gateway.hl7v2 import adt_tables, tables
-from gateway.hl7v2.builder import Builder, Reference
+from gateway.hl7v2.builder import Builder, Reference, text_of
 from gateway.hl7v2.datatypes import address_from, code_text, codeable, contact_from, human_name, identifier_from
 from gateway.hl7v2.language import language_of
 from gateway.hl7v2.location import location_from
 from gateway.hl7v2.message import Segment
 from gateway.hl7v2.people import gender_of, organization_from, practitioner, told_time
 from gateway.hl7v2.request import notes_of
-from gateway.source import Resource, Snapshot
+from gateway.source import Remark, Resource, Snapshot
 
 _CLINICAL = "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"
 _VERIFIED = "http://terminology.hl7.org/CodeSystem/allergyintolerance-verification"
@@ -178,12 +179,21 @@ def add_allergy(segment: Segment, behind: list[Segment], patient: Reference, as_
     made["code"] = code
     made["patient"] = {**patient}
     _allergy_times(made, segment, builder)
-    if notes := notes_of([nte for nte in behind if nte.name == "NTE"], builder):
+    if notes := _notes([nte for nte in behind if nte.name == "NTE"], builder):
         made["note"] = notes
     if reactions := _reactions(segment, severity, [iar for iar in behind if iar.name == "IAR"], builder):
         made["reaction"] = reactions
     builder.add(made, as_of, "skip")
     return str(made["id"])
+
+
+def _notes(segments: list[Segment], builder: Builder) -> list[dict[str, Any]]:
+    """NTE as Annotations; where the time of one is none they are a text alone, for it must not stop an admission."""
+    try:
+        return notes_of(segments, builder)
+    except GatewayError as error:
+        builder.conversion.remarks.append(Remark(error.where, f"the note is kept without its time: {error.message}"))
+        return [{"text": text_of([part for nte in segments for part in nte.repetitions(3)])}]
 
 
 def _name_again(code: dict[str, Any], iam: Segment, builder: Builder) -> None:

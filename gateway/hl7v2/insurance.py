@@ -7,6 +7,7 @@ from typing import Any
 from gateway.hl7v2.builder import Builder, Reference
 from gateway.hl7v2.datatypes import code_text, decimal, human_name, identifier, identifier_from, identifier_system
 from gateway.hl7v2.message import Segment
+from gateway.hl7v2.people import told_time
 from gateway.source import Resource
 from gateway.terminology import BASE
 
@@ -59,7 +60,7 @@ def _coverage(in1: Segment, at: int, kind: dict[str, Any], patient: Reference, k
     made["beneficiary"] = {**patient}
     if relationship := _relationship(in1, builder):
         made["relationship"] = relationship
-    start, end = builder.date_time(in1, 12), builder.date_time(in1, 13)
+    start, end = told_time(in1, 12, builder), told_time(in1, 13, builder)
     if start and end and not builder.in_order(in1, 12, 13):
         end = None
     if period := {name: value for name, value in (("start", start), ("end", end)) if value}:

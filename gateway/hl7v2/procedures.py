@@ -6,7 +6,6 @@ silence: PR1-20 D takes it back.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.hl7v2 import timestamps
@@ -77,8 +76,8 @@ def _performed(pr1: Segment, builder: Builder) -> dict[str, Any]:
         return {}
     if not minutes or "T" not in begun:
         return {"performedDateTime": begun}
-    end = datetime.fromisoformat(begun) + timedelta(minutes=minutes)
-    return {"performedPeriod": {"start": begun, "end": end.isoformat(timespec="seconds")}}
+    end = timestamps.later(begun, minutes)
+    return {"performedPeriod": {"start": begun, "end": end}} if end else {"performedDateTime": begun}
 
 
 def _minutes(pr1: Segment) -> int:

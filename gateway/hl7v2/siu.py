@@ -7,7 +7,6 @@ one resource. A message that tells no resources (no AIS, AIG, AIL, AIP) leaves t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -288,7 +287,7 @@ def _put_time(made: Resource, read: _Read, builder: Builder) -> None:
             builder.conversion.remarks.append(Remark(end[1], f"{end[1]} lies before the start; the end is left out"))
             finish = None
     if start and not finish and minutes:
-        finish = (datetime.fromisoformat(start) + timedelta(minutes=minutes)).isoformat(timespec="seconds")
+        finish = timestamps.later(start, minutes)
     for name, moment in (("start", start), ("end", finish)):
         if moment and start:
             made[name] = moment
@@ -326,7 +325,7 @@ def _duration(read: _Read) -> int | None:
         count, each = decimal(number), _minutes_of(unit)
         if count is not None and each:
             minutes = round(count * each, 6)
-            return int(minutes) if minutes > 0 and minutes == int(minutes) else None
+            return int(minutes) if 0 < minutes < 2 ** 31 and minutes == int(minutes) else None
     return None
 
 

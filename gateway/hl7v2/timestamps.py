@@ -116,6 +116,14 @@ def is_exact(text: str, zone: str) -> bool:
     return moment is not None and moment.exact
 
 
+def later(moment: str, minutes: int) -> str | None:
+    """A FHIR dateTime with a time of day so many minutes later; None beyond the last day that can be written."""
+    try:
+        return (datetime.fromisoformat(moment) + timedelta(minutes=minutes)).isoformat(timespec="seconds")
+    except OverflowError:
+        return None
+
+
 def instant_of(us: int) -> str:
     """Microseconds since the epoch as FHIR instant in UTC; such texts compare as their times do."""
     return (_EPOCH + timedelta(microseconds=us)).isoformat(timespec="microseconds").replace("+00:00", "Z")

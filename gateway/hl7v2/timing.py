@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from gateway.hl7v2.builder import Builder
 from gateway.hl7v2.datatypes import codeable, decimal, quantity, unit_parts
 from gateway.hl7v2.message import Part, Segment
+from gateway.hl7v2.visit_places import before
+from gateway.source import Remark
 from gateway.terminology import UCUM
 
 #: Table 0335 as far as Timing.repeat can say it: every n units, n times a day, at a time of the day.
@@ -116,8 +118,7 @@ def _series(told: _Told, wanted: str | None, builder: Builder) -> dict[str, Any]
     if code.upper() in _ONCE or not (code or count > 1 or told.clock or told.every[0] or told.event[0]):
         return None
     repeat: dict[str, Any] = {}
-    bounds = {name: moment for name, moment in (("start", told.start or wanted), ("end", told.end)) if moment}
-    if bounds:
+    if bounds := _bounds(told.start or wanted, told.end, told.place, builder):
         repeat["boundsPeriod"] = bounds
     elif told.lasting:
         repeat["boundsDuration"] = {**told.lasting}
@@ -137,6 +138,15 @@ def _series(told: _Told, wanted: str | None, builder: Builder) -> dict[str, Any]
     if code:
         made["code"] = codeable(told.pattern, builder.source, told.place, "0335")
     return made or None
+
+
+def _bounds(start: str | None, end: str | None, place: str, builder: Builder) -> dict[str, str]:
+    """From when to when; FHIR's Period ends no sooner than it starts (per-1): an end that does is left out."""
+    if start and end and not before(start, end):
+        builder.conversion.remarks.append(Remark(place, "the series would end before it begins; its end is left out, "
+                                                 "correct it and send it again"))
+        end = None
+    return {name: moment for name, moment in (("start", start), ("end", end)) if moment}
 
 
 def _repeat(code: str, every: tuple[str, str]) -> dict[str, Any]:
