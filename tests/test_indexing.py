@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -245,6 +247,20 @@ def test_rows_do_not_depend_on_what_was_read_before(drawn: dict[str, Any]) -> No
     for resource, rows in zip(resources, after_others, strict=True):
         compiled.cache_clear()
         assert repr(extract(resource)) == rows
+
+
+def test_threads_do_not_read_each_others_elements() -> None:
+    """Elements are kept for all threads at once: each resource has its own rows, whoever reads between."""
+    resources = [{"resourceType": "Observation", "id": "o", "subject": {"reference": f"Device/{n}"}} for n in range(3)]
+    expected = [extract(resource) for resource in resources] * 300
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for rows in pool.map(lambda _: [extract(resource) for resource in resources * 300], range(8)):
+                assert rows == expected
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_no_date_is_kept_with_an_element() -> None:

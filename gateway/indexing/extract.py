@@ -39,8 +39,8 @@ def extract(resource: dict[str, Any]) -> Rows:
     present = 0
     compiled = _compiled(kind)
     for element, value in resource.items():
-        if (read_all := compiled.get(element)) is not None:
-            present |= read_all(value, rows)
+        if element in compiled:
+            present |= compiled[element](value, rows)
     if kind == "Patient":
         present |= _deceased(resource, rows)
     elif kind in KINDS and owner(resource):

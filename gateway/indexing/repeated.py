@@ -16,6 +16,8 @@ Read = Callable[[Any, Rows], int]
 #: A value, its bits, its rows.
 _Known = tuple[Any, int, list[tuple[str, list[tuple[Any, ...]]]]]
 
+_NOTHING: _Known = (None, 0, [])
+
 #: Concepts that one element keeps; with more it starts anew.
 _KEPT = 4096
 #: Longer texts do not tell concepts apart: they hardly come again.
@@ -24,18 +26,18 @@ _LONGEST = 200
 
 def same_as_last(read: Read) -> Read:
     """Reads a value once while it comes again and again, as a report's subject does in each of its Observations."""
-    last: _Known = (None, 0, [])
+    last = _NOTHING
 
     def again(value: Any, rows: Rows) -> int:
         nonlocal last
-        known = last
-        if value != known[0]:
-            known = _read(read, value)
-            if known[0] is not None:
-                last = known
-        for table, some in known[2]:
+        known, present, found = last
+        if value != known:
+            known, present, found = fresh = _read(read, value)
+            if known is not None:
+                last = fresh
+        for table, some in found:
             rows[table] += some
-        return known[1]
+        return present
     return again
 
 
@@ -47,16 +49,16 @@ def same_by_text(read: Read) -> Read:
         text = value.get("text") if type(value) is dict else None
         if type(text) is not str or len(text) > _LONGEST:
             return read(value, rows)
-        known = kept.get(text)
-        if known is None or value != known[0]:
-            known = _read(read, value)
-            if known[0] is not None:
+        known, present, found = kept.get(text, _NOTHING)
+        if value != known:
+            known, present, found = fresh = _read(read, value)
+            if known is not None:
                 if len(kept) >= _KEPT:
                     kept.clear()
-                kept[text] = known
-        for table, some in known[2]:
+                kept[text] = fresh
+        for table, some in found:
             rows[table] += some
-        return known[1]
+        return present
     return again
 
 
