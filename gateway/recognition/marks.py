@@ -22,6 +22,7 @@ EXTENSION = f"{BASE}/StructureDefinition/recognition-mark"
 REGIONS = f"{BASE}/CodeSystem/recognition-region"
 TYPES = ("Observation", "DiagnosticReport", "ImagingStudy")
 
+_UNIFIED = frozenset((ITEMS, PANELS))
 _MOST = 50_000  # remembered marks of one version; then it begins anew
 
 
@@ -44,11 +45,14 @@ class Marks:
         if rules is not self._rules or len(known) > _MOST:
             known = self._known = {}
             self._rules = rules
+        before, day = None, None  # of the last result: those of one report mostly have one time
         for resource in resources:
-            if resource["resourceType"] not in TYPES or resource.get("status") == "entered-in-error":
+            if resource["resourceType"] not in TYPES or resource.get("status") == "entered-in-error" \
+                    or not (items := _items(resource)):
                 continue
-            items, day = _items(resource), self._day(resource)
-            if not items or day is None:
+            if (when := _when(resource)) != before:
+                before, day = when, _local_day(when, self._zone) if when else None
+            if day is None:
                 continue
             found: list[_Mark] = []
             for system, item in items:
@@ -60,23 +64,26 @@ class Marks:
             if found:
                 _put(resource, found, len(items) > 1)
 
-    def _day(self, resource: Resource) -> date | None:
-        """The local day of the exam: collection or acquisition, never the report's."""
-        when = resource.get("effectiveDateTime") or resource.get("started")
-        if when is None and (period := resource.get("effectivePeriod")):
-            when = period.get("start")
-        return _local_day(when, self._zone) if when else None
-
 
 _Mark = tuple[list[dict[str, str]], list[dict[str, Any]], bool]  # tags, extensions, whether one has a period
 
 
 def _items(resource: Resource) -> list[tuple[str, str]]:
     """System and code of the unified items and panels of a result, each once."""
-    concepts = [resource["code"]] if "code" in resource else resource.get("procedureCode", ())
-    found = [(coding["system"], coding["code"]) for concept in concepts for coding in concept.get("coding", ())
-             if coding.get("system") in (ITEMS, PANELS)]
+    found = []
+    for concept in (resource["code"],) if "code" in resource else resource.get("procedureCode", ()):
+        for coding in concept.get("coding", ()):
+            if (system := coding.get("system")) in _UNIFIED:
+                found.append((system, coding["code"]))
     return found if len(found) < 2 else list(dict.fromkeys(found))
+
+
+def _when(resource: Resource) -> str | None:
+    """The time of the exam: collection or acquisition, never the report's."""
+    when: str | None = resource.get("effectiveDateTime") or resource.get("started")
+    if when is None and (period := resource.get("effectivePeriod")):
+        when = period.get("start")
+    return when
 
 
 @lru_cache(maxsize=8192)
@@ -126,6 +133,6 @@ def _put(resource: Resource, marks: list[_Mark], several: bool) -> None:
         tags = list({tag["code"]: tag for tags, _, _ in marks for tag in tags}.values())
         extensions = [extension for _, extensions, _ in marks for extension in extensions]
     meta = resource.get("meta", {})
-    resource["meta"] = {**meta, "tag": [*meta.get("tag", ()), *tags]}
+    resource["meta"] = {**meta, "tag": [*meta["tag"], *tags] if "tag" in meta else tags}
     if several or limited:
         resource["extension"] = [*resource.get("extension", ()), *extensions]
