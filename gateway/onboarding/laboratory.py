@@ -65,7 +65,15 @@ def _index() -> _Index:
             for name in {_OF_ANTIBODY.sub(" ", names.plain(name)).strip(" -") for name in known} - {""}:
                 for spelt in (f"anti {name}", f"{name} antibody", f"{name} igg"):
                     index.exact.setdefault(names.key(spelt), {}).setdefault(item.code, 40)
+        if item.code.startswith("TMB"):
+            for name in {_OF_NUCLEIC_ACID.sub(" ", names.plain(name)).strip(" -") for name in known} - {""}:
+                for spelt in (f"{name} 核酸", f"{name}核酸", f"{name} pcr", f"{name}pcr", f"{name}dna", f"{name}rna"):
+                    index.exact.setdefault(names.key(spelt), {}).setdefault(item.code, 40)
     return index
+
+
+#: Tests of nucleic acid, which menus name by microbe and any word for it.
+_OF_NUCLEIC_ACID = re.compile(r"核酸|定量|脱氧|核糖|\b(?:[dr]na|pcr|naat|nucleic acid|quantitative)\b|(?<=[一-鿿])[dr]na")
 
 
 #: Tests of antibodies, which menus name by antigen and any word for antibody; the isotype is G where none is said.
@@ -138,15 +146,15 @@ def _by_name(display: str, local: str) -> Iterable[_Found]:
         name = names.read(without_panel(names.plain(display))[0])
     if found := _read(name, local):
         return found
-    bare = _OF_SPECIMEN.sub("", name.whole)  # `judged` reads the specimen in the whole name
-    if bare != name.whole and len(bare) > 1:
-        return _read(names.read(bare), local)
-    if name.whole.startswith("血") and len(name.whole) > 2:
-        return [one for one in _read(names.read(name.whole[1:]), local) if _index().kinds[one.item] == "blood"]
+    for specimen in _OF_SPECIMEN:
+        if (said := specimen.search(name.whole)) and len(bare := specimen.sub("", name.whole)) > 1:
+            kind = measures.specimen_kind(said[0])
+            return [one for one in _read(names.read(bare), local)
+                    if not measures.specimens_apart(kind, _index().kinds[one.item])]
     return []
 
 
-_OF_SPECIMEN = re.compile(r"^{0}[\s,:\-]+|[\s,:\-]+(?:in |of )?{0}$".format(words.text("of-specimen")))
+_OF_SPECIMEN = tuple(words.pattern("of-specimen", place) for place in ("first", "last"))
 
 
 def _read(name: names.Name, local: str) -> list[_Found]:
@@ -357,7 +365,8 @@ def _excreta(text: str) -> str:
 
 #: Trace elements, which whole blood holds in other amounts than serum.
 _SERUM_ONLY = frozenset(words.text("serum-only").split())
-_OTHER_TIME, _BY_EYE, _BY_CHEMISTRY = (words.pattern(table) for table in ("other-time", "by-eye", "by-chemistry"))
+_OTHER_TIME, _BY_EYE, _BY_CHEMISTRY, _BY_NUCLEIC_ACID = (
+    words.pattern(table) for table in ("other-time", "by-eye", "by-chemistry", "by-nucleic-acid"))
 
 
 def is_another(display: str, unit: str, item: Item) -> bool:
@@ -369,8 +378,15 @@ def is_another(display: str, unit: str, item: Item) -> bool:
         return True
     if "免疫法" in item.name_zh and _BY_CHEMISTRY.search(plain):
         return True
+    if _BY_NUCLEIC_ACID.search(plain) and not _of_nucleic_acid(item.code):
+        return True
     said = _OTHER_TIME.search(f"{plain} {names.plain(unit)}")
     return said is not None and not any(said[0] in names.plain(name) for name in words.synonyms()[item.code])
+
+
+@lru_cache(maxsize=512)
+def _of_nucleic_acid(item: str) -> bool:
+    return any(_BY_NUCLEIC_ACID.search(spelling) for spelling in _spellings_of(item))
 
 
 def _impossible(unit: str, item: Item) -> bool:
