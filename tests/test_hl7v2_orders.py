@@ -386,6 +386,19 @@ def test_insurance_and_its_scheme() -> None:
     assert convert("IN1|1||YB1|医保局", ORC, OBR).orders[0].scheme == ""
 
 
+def test_the_numbers_of_a_member() -> None:
+    """IN2 behind its IN1, in an order, a charge and an event: the member's number, Medicare's and Medicaid's."""
+    in2 = segment("IN2", {6: "MC1", 8: "MA1", 61: "M1^^^Plan^^^20240101^20241231"})
+    for made in (convert("IN1|1|B01||A", in2, "IN1|2|B02||C", "IN3|2", ORC, OBR),
+                 charges("IN1|1|B01||A", in2, "IN1|2|B02||C", segment("FT1", FT1), "ORC|RE|PL1"),
+                 convert(PID, "PV1||I", "IN1|1|B01||A", in2, "IN1|2|B02||C", kind="ADT^A08")):
+        first, second = resources(made, "Coverage")
+        assert [(one["type"]["coding"][0]["code"], one["value"]) for one in first["identifier"]] == [
+            ("MB", "M1"), ("MC", "MC1"), ("MA", "MA1")]
+        assert first["identifier"][0]["system"] == "urn:huren:h1:member:Plan" and "identifier" not in second
+        assert first["identifier"][0]["period"] == {"start": "2024-01-01", "end": "2024-12-31"}
+
+
 def test_what_the_patient_pays_first() -> None:
     """IN1-37 (a deductible) as costToBeneficiary, exactly as it was written."""
     [cost] = only(convert(segment("IN1", {2: "B01", 37: "150.00&CNY^DC"}), ORC, OBR), "Coverage")["costToBeneficiary"]

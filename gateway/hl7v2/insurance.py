@@ -52,8 +52,10 @@ def _coverage(in1: Segment, at: int, kind: dict[str, Any], patient: Reference, k
     """One IN1; its id is the patient's plan, with the policy's number where there is one."""
     policy = in1.get(36) or in1.get(49)
     made = builder.resource("Coverage", f"{key}|{in1.get(2) or in1.get(15) or kind.get('text', '')}|{policy}")
-    if policy:
-        made["identifier"] = [identifier(policy, builder.source.system("policy"), "")]
+    numbers = [identifier(policy, builder.source.system("policy"), "")] if policy else []
+    numbers += [number for in2 in _following(in1, builder) for number in _members(in2, builder)]
+    if numbers:
+        made["identifier"] = numbers
     made["status"] = "active"
     made["type"] = kind
     _who_is_insured(made, in1, patient, builder)
@@ -75,6 +77,28 @@ def _coverage(in1: Segment, at: int, kind: dict[str, Any], patient: Reference, k
         made["costToBeneficiary"] = [{"type": {"coding": [{"system": _COST, "code": "deductible"}]},
                                       "valueMoney": deductible}]
     return builder.add(made, builder.sent_at, "skip")
+
+
+def _following(in1: Segment, builder: Builder) -> list[Segment]:
+    """The IN2 behind an IN1."""
+    segments = builder.message.segments
+    at = next((n for n, segment in enumerate(segments) if segment is in1), len(segments))
+    found: list[Segment] = []
+    for segment in segments[at + 1:]:
+        if segment.name == "IN2":
+            found.append(segment)
+        elif segment.name not in ("IN3", "AUT", "ROL"):
+            break
+    return found
+
+
+def _members(in2: Segment, builder: Builder) -> list[dict[str, Any]]:
+    """The numbers under which an insurance knows the patient: IN2-61 (member), IN2-6 (Medicare), IN2-8 (Medicaid)."""
+    source = builder.source
+    found = [number for part in in2.repetitions(61) if (number := identifier_from(part, "member", source, "MB"))]
+    found += [identifier(value, source.system(kind), code) for at, kind, code in (
+        (6, "medicare", "MC"), (8, "medicaid", "MA")) if (value := in2.get(at).strip())]
+    return found
 
 
 def money(segment: Segment, field: int) -> dict[str, Any]:

@@ -62,6 +62,7 @@ _BY_SEGMENT: Final[dict[str, str]] = {
     "DSC": "nothing follows in another message",
     "BLG": _BILLING, "FT1": _BILLING, "GT1": _BILLING, "ACC": _BILLING, "IN2": _BILLING, "IN3": _BILLING,
     "PD1": _ADMINISTRATION, "PV2": _ADMINISTRATION, "ROL": _ADMINISTRATION, "UAC": _SECURITY,
+    "PDA": "about a death certificate and an autopsy, which are told to the registry of deaths",
     "INV": "about reagents and supplies of the analyser", "EQU": "about the analyser itself",
     "CTI": "about a clinical trial", "CTD": "whom to call at the sender", "ARV": _SECURITY,
     **dict.fromkeys(("NK1", "AL1", "PR1", "PRB", "DB1", "TQ2"), _UNREAD),
