@@ -92,9 +92,9 @@ def test_what_is_shared_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -> N
     compressed: list[bytes] = []
     real = codec._Coder.compress
 
-    def noted(self: Any, one: bytes) -> bytes:
+    def noted(self: Any, one: bytes, kind: str) -> bytes:
         compressed.append(one)
-        return real(self, one)
+        return real(self, one, kind)
 
     monkeypatch.setattr(codec._Coder, "compress", noted)
     c = _Dictionaries().codec()
@@ -110,6 +110,29 @@ def test_what_is_shared_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -> N
         compressed.clear()
         assert [one, one] == [c.decompress(*c.compress(kind, one)) for _ in range(2)]
         assert compressed == [one, one]
+
+
+def _references(n: int) -> bytes:
+    targets = b",".join(b'{"reference":"Observation/%032x"}' % (n * 7919 ** 5 * (at + 1)) for at in range(1 + n % 9))
+    return b'{"target":[%s],"recorded":"2026-11-22T08:00:00+08:00","activity":{"text":"ORU^R01"}}' % targets
+
+
+def test_small_tables_take_no_more_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind with search tables of its own is no larger for it, and what was written without them reads the same."""
+    monkeypatch.setattr(codec, "STAGES", ((200, 200, 16384),))
+    contents, sizes = [_references(n) for n in range(1, 400)], []
+    for tables in (codec._TABLES, {}):
+        monkeypatch.setattr(codec, "_TABLES", tables)
+        dictionaries = _Dictionaries()
+        c = dictionaries.codec()
+        for content in contents:
+            c.compress("Provenance", content)
+            c.wait()
+        assert dictionaries.rows
+        packed = [c.compress("Provenance", content) for content in contents]
+        assert contents == [dictionaries.codec().decompress(*one) for one in packed]
+        sizes.append(sum(len(body) for _, body in packed))
+    assert sizes[0] <= sizes[1]
 
 
 def test_samples_without_anything_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
