@@ -22,7 +22,8 @@ from gateway.terminology.catalogue import Item, catalogue
 #: Characters that make another test: a slip of the pen may touch any other.
 _TELLING = frozenset(words.text("telling"))
 #: Words of a test's name that tell no test from another, as they stand in the table and as `names.words` spells them.
-_NEUTRAL = frozenset((*words.text("neutral").split(), *names.words(words.text("neutral"))))
+_NEUTRAL = frozenset((*words.text("neutral").split(),
+                      *(word for word in names.words(words.text("neutral")) if len(word) > 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,8 @@ def _split(text: str) -> list[_Found]:
 
 def _nearly(text: str, item: str) -> bool:
     """Whether a name is like one of the item's and holds nothing that tells another test."""
+    if _chinese(text) < 3:
+        return False
     own = set().union(*_spellings_of(item))
     strange = any((c in _TELLING or c.isascii() and c.isalnum()) and c not in own for c in text)
     return not strange and _alike(text, item) > 55
@@ -378,10 +381,17 @@ def is_another(display: str, unit: str, item: Item) -> bool:
         return True
     if "免疫法" in item.name_zh and _BY_CHEMISTRY.search(plain):
         return True
+    if measures.unit_kind(item.unit) in _NO_RATIO and _RATIO.search(plain):
+        return True
     if _BY_NUCLEIC_ACID.search(plain) and not _of_nucleic_acid(item.code):
         return True
     said = _OTHER_TIME.search(f"{plain} {names.plain(unit)}")
     return said is not None and not any(said[0] in names.plain(name) for name in words.synonyms()[item.code])
+
+
+_RATIO = words.pattern("ratio")
+#: Kinds of quantities that are no ratio of two.
+_NO_RATIO = frozenset(("time", "mass", "moles", "enzyme", "units", "count", "volume", "cellmass", "speed"))
 
 
 @lru_cache(maxsize=512)
