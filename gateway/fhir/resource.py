@@ -28,7 +28,7 @@ def tail(resource: dict[str, Any]) -> bytes:
     whatever ``id``, ``meta.versionId`` and ``meta.lastUpdated`` say: this is how a resend is seen to change nothing.
     """
     meta = resource.get("meta") or {}
-    if not _SERVER_OWNED.isdisjoint(meta):
+    if not meta.keys().isdisjoint(_SERVER_OWNED):
         meta = {name: value for name, value in meta.items() if name not in _SERVER_OWNED}
     kept = resource.copy()  # with three members less: a third quicker than a loop over all the others
     kept.pop("resourceType", None)
