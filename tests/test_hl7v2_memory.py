@@ -159,7 +159,7 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
                  f"OBX|2|NM|X{'x' * 300}^long^L||1|||||||F")
     [held] = source.memory.values()
     for kind in held.__slots__:
-        assert len(getattr(held, kind)) <= (40 if kind in ("said", "numbers") else 10), kind
+        assert len(getattr(held, kind)) <= (20 if kind in ("said", "numbers") else 10), kind
     assert not any("xxx" in raw for _, raw in held.concepts)
     assert not any("xxx" in raw for sent in held.said for raw in sent)
     for codec in ("ASCII", "GB18030", "UNICODE UTF-8"):

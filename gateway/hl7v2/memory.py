@@ -16,7 +16,7 @@ from gateway.hl7v2.message import Message
 from gateway.source import Source
 
 _MOST = 1024  # entries of a kind: a hospital takes some 8 MB at most
-_MANY = 4  # times as many of what is small and varies more
+_MANY = 2  # times as many of what is small and varies more
 _MOST_DIALECTS = 16  # delimiters and character sets that one hospital mixes
 _LONGEST = 256  # characters of a field that is worth keeping
 

@@ -35,7 +35,7 @@ def joined(results: list[Result], category: str, builder: Builder) -> list[Resul
     are two.
     """
     texts = _LINES if category == "laboratory" else _TEXTS
-    if not any(result.obx.raw_field(2) in texts for result in results):
+    if not [result for result in results if result.obx.raw_field(2) in texts]:
         return results
     made: list[Result] = []
     for result in results:

@@ -151,7 +151,7 @@ def _values(result: Result, units: dict[str, str], title: str, own_id: str, repo
 
 def _put_material(made: Resource, result: Result, long: bool, report: Report | None, builder: Builder) -> None:
     """What was examined, and with what."""
-    if result.obx.size > 33 and (specimens := _own_specimens(result.obx, builder)):
+    if long and result.obx.size > 33 and (specimens := _own_specimens(result.obx, builder)):
         made["specimen"] = specimens[0]
     elif report and report.specimen:
         made["specimen"] = report.specimen
