@@ -261,6 +261,7 @@ def test_a_file_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> 
     first.put(_arrival(1))
     first.put(_arrival(2))
     first.close()
+    first.close()  # as often as one likes
     [path] = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:journal.SLOT + 7])
     (tmp_path / "1-none").write_bytes(b"")

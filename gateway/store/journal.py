@@ -78,13 +78,14 @@ class Journal:
         """Leave what is still kept to the next start."""
         with self._lock:
             self._ended = True
-            if self._map is None:
+            if self._file < 0:
                 return
             if len(self._free) == SLOTS:
                 self._path.unlink(missing_ok=True)
             self._free.clear()
             fcntl.flock(self._file, fcntl.LOCK_UN)  # the mapping holds the file open, and the lock with it
             os.close(self._file)
+            self._file = -1
 
     @contextlib.contextmanager
     def left(self) -> Iterator[list[Arrival]]:
