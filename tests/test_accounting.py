@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from gateway.errors import Category, GatewayError
 from gateway.hl7v2.accounting import KINDS, Account, Fate, account, leaves_of
 from gateway.hl7v2.differing import differing, folded, grouped
 from gateway.hl7v2.tracing import Reads, rebuilt, traced
-from gateway.source import Conversion, Remark
+from gateway.hl7v2.trying import Edit, Trial, _patterns
+from gateway.source import Change, Conversion, Remark
 
 ROOT = Path(__file__).parents[1]
 CORPUS = ROOT.parent / "shared" / "corpus" / "hl7v2"
@@ -124,6 +127,151 @@ def test_a_remark_is_reported_at_its_place() -> None:
     assert fates["OBX[1]-5"].kind == "used"
 
 
+@pytest.mark.parametrize(("sent", "places"), [
+    ("NM|GLU^Glucose^L||7.8|mmol/L|3.9-6.1", {7: "referenceRange.low.value referenceRange.high.value "
+                                                 "referenceRange.text", 5: "valueQuantity.value"}),
+    ("NM|GLU^Glucose^L||7.8|mmol/L|0-0.06", {7: "referenceRange.low.value referenceRange.high.value "
+                                                "referenceRange.text"}),
+    ("NM|GLU^Glucose^L||7.8|mmol/L|M: 3.9-6.1 F: 4.9-7.1", {
+        7: "referenceRange[0].text " + " ".join(f"referenceRange[{n}].{place}" for n in (1, 2) for place in (
+            "low.value", "high.value", "text", "appliesTo.text"))}),
+    ("NM|GLU^Glucose^L||<7.8|mmol/L|", {5: "valueQuantity.value valueQuantity.comparator"}),
+    ("SN|GLU^Glucose^L||<^7.8|mmol/L|", {5.2: "valueQuantity.value"}),
+    ("CE|GLU^Glucose^L||POS^positive^L||", {5.2: "valueCodeableConcept.coding.display valueCodeableConcept.text"})])
+def test_every_place_of_a_value_is_told(sent: str, places: dict[float, str]) -> None:
+    """Both limits of a range with its text, each range by sex, what compares a number: not only what its last digit
+    fills. What another field fills is not told, though it goes with the value."""
+    fates = by_place(accounted(ORU.replace("NM|GLU^Glucose^L||7.8|mmol/L|3.9-6.1", sent)))
+    for field, paths in places.items():
+        told = {path for path in fates[f"OBX[1]-{field}"].paths if path.startswith("Observation[1]")}
+        assert told == {f"Observation[1].{path}" for path in paths.split()}, field
+
+
+# ---------------------------------------------------------------- many values in one conversion
+
+def _many(count: int) -> str:
+    """A report of so many results by few people, two of them of one test, some without units, in groups."""
+    return ORU.rstrip("\r") + "".join(
+        f"\rOBX|{n}|{'ST' if n % 5 == 0 else 'NM'}|T{n % (count - 1)}^Test {n}^L|{n % 4 or ''}|"
+        f"{n / 7:.1f}|{'mmol/L' if n % 3 else ''}|{n / 10:.1f}-{n / 5:.1f}|{'H' if n % 3 else ''}|||F|||20240501090000"
+        f"||D{n % 3}^Li^Na" for n in range(3, count)) + "\r"
+
+
+def _one_by_one(monkeypatch: pytest.MonkeyPatch, raw: str, adapter: Adapter = GENERIC) -> Account:
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial.__init__, "__defaults__", (10**9,))
+        return accounted(raw, adapter)
+
+
+def test_values_tried_together_have_the_fates_of_those_tried_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shared performers, a test that comes twice, groups, refused statuses: the same paths in the same order, in far
+    fewer conversions."""
+    raw = _many(36)
+    calls = Counter[str]()
+
+    def counted(name: str) -> Account:
+        source = replace(GENERIC.source)  # with a memory of its own
+
+        def convert(message: Message) -> Conversion:
+            calls[name] += 1
+            return hl7v2.convert(message, source)
+        return account(hl7v2.parse(raw.encode()), convert)
+
+    together = counted("together")
+    monkeypatch.setattr(Trial.__init__, "__defaults__", (10**9,))
+    assert counted("alone").fates == together.fates
+    assert calls["together"] * 2 < calls["alone"]
+
+
+def test_a_report_of_300_results_takes_a_thousand_conversions() -> None:
+    """Not ten thousand: it is a command that somebody waits for."""
+    calls = 0
+
+    def convert(message: Message) -> Conversion:
+        nonlocal calls
+        calls += 1
+        return Conversion([Change({"resourceType": "Observation", "id": f"{at}", "status": obx.get(11),
+                                   "valueString": obx.get(5), "code": {"text": obx.get(3)}, "unit": obx.get(6)})
+                           for at, obx in enumerate(message.all("OBX"))])
+
+    made = account(hl7v2.parse(_many(300).encode()), convert)
+    fates = by_place(made)
+    assert made.exact and fates["OBX[211]-5"].paths == ("Observation[211].valueString",)
+    assert calls < 1000
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(*[st.sampled_from(["", "1.5", "x", "T1", "F", "H", '""', "3-5", "<7"])] * 9), min_size=9,
+                max_size=24))
+def test_together_or_one_by_one_any_results_have_the_same_fates(lines: list[tuple[str, ...]]) -> None:
+    """Whatever stands in the fields of many OBX."""
+    raw = ORU + "".join(f"OBX|{n}|{'ST' if n % 2 else 'NM'}|{'|'.join(line)}\r" for n, line in enumerate(lines, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        together = accounted(raw)
+        assert _one_by_one(patch, raw).fates == together.fates
+
+
+_EFFECTS = st.sampled_from(["none", "own", "next", "shared", "gone", "more", "refused", "first"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(_EFFECTS, min_size=1, max_size=6), st.integers(8, 60), st.data())
+def test_trials_tell_what_each_edit_does_by_itself(kinds: list[str], rows: int, data: st.DataObject) -> None:
+    """Edits that alter their own resource, the next one, one that all share or that the first one fills, that remove or
+    add one, that are refused: as one by one, and where nothing is shared in far fewer conversions."""
+    odd = {data.draw(st.tuples(st.integers(0, len(kinds) - 1), st.integers(0, rows - 1))): data.draw(_EFFECTS)
+           for _ in range(data.draw(st.integers(0, 3)))}
+    edits = [Edit(("OBX", kind, 1, 1, 1), row, kind, "x") for kind in range(len(kinds)) for row in range(rows)]
+
+    def effect(edit: Edit) -> str:
+        return odd.get((edit.kind[1], edit.at), kinds[edit.kind[1]])
+
+    def convert(made: Sequence[Edit]) -> Conversion | GatewayError:
+        resources = {row: {"resourceType": "Observation", "id": f"{row}", **{f"e{n}": "" for n in range(len(kinds))},
+                           "note": [{"text": "1"}, {"text": "2"}]} for row in range(rows)}
+        shared: Resource = {"resourceType": "DiagnosticReport", "id": "r", "conclusion": "", "title": "0"}
+        for edit in made:
+            does, name = effect(edit), f"e{edit.kind[1]}"
+            if does == "refused":
+                return GatewayError(Category.INVALID, "no", "OBX-1")
+            if does == "own":
+                resources.get(edit.at, {})[name] = "other"
+            elif does == "next":
+                resources.get((edit.at + 1) % rows, {})[name] = f"of {edit.at}"
+            elif does == "shared":
+                shared["conclusion"] += f"{edit.at}."
+            elif does == "first" and edit.at == min(one.at for one in made if effect(one) == "first"):
+                shared["title"] = "1" if edit.at == 0 else "0"
+            elif does == "gone":
+                resources.pop(edit.at, None)
+            elif does == "more":
+                resources.get(edit.at, {})["more"] = "new"
+        return Conversion([Change(one) for one in (*resources.values(), shared)])
+
+    base = convert([])
+    assert isinstance(base, Conversion)
+    alone = Trial(base, convert, 10**9).outcomes(edits)
+    together = Trial(base, convert).outcomes(edits)
+    for edit, one, other in zip(edits, alone, together, strict=True):
+        assert (one.found, one.refusal is None) == (other.found, other.refusal is None), effect(edit)
+        assert one.found or one.more == other.more
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(1, 8), (7, 49), (7, 50), (3, 300), (12, 343), (15, 400), (20, 1000)])
+def test_no_two_patterns_cover_a_third(columns: int, rows: int) -> None:
+    """Two edits share at most half of their runs, those of one segment none; so whatever two causes a path has, no
+    other edit seems to be one."""
+    patterns, count, first = _patterns({n: (n % columns, n // columns) for n in range(columns * rows)}, columns, rows)
+    assert all(max(runs) < count and sum(run < first for run in runs) == 1 for runs in patterns.values())
+    some = sorted(patterns)[::max(1, len(patterns) // 150)]
+    for one in some:
+        for other in some:
+            if one != other:
+                shared = set(patterns[one]).intersection(patterns[other])
+                assert len(shared) * 2 < len(patterns[one])
+                assert not shared or one // columns != other // columns
+
+
 # ---------------------------------------------------------------- hooks
 
 def test_a_hooks_segment_is_told_by_its_effect() -> None:
@@ -167,7 +315,7 @@ def test_what_a_hook_alone_reads_is_told() -> None:
     assert "Observation[2].valueString" in fates["ZQC-2"].paths
     assert fates["OBX[2]-5"].kind != "used" and not fates["OBX[2]-5"].paths  # the hook overwrote it
     fates = by_place(accounted(ORU, Adapter(GENERIC.name, GENERIC.folder, GENERIC.source, per_facility=True,
-                                            before=lambda message: message.all("ZQC")[0].get(2) and None)))
+                                            before=lambda message: None if message.all("ZQC")[0].get(2) else None)))
     assert fates["ZQC-2"].kind == "hook" and fates["ZQC-1"].kind == "kept"
 
 

@@ -1,29 +1,30 @@
 """What became of each value of a message: every segment, field, repetition, component and subcomponent has one fate.
 
 Run when somebody asks (``huren inbox show``), never on the path of a message. Two witnesses: a conversion of a copy
-that writes down what is asked of it (`gateway.hl7v2.tracing`), and a conversion for each value that was asked for,
-with that value taken out or changed, whose result is compared (`gateway.hl7v2.differing`). So it needs no list of what
-the converters do, and it is exact for a hospital's hooks too.
+that writes down what is asked of it (`gateway.hl7v2.tracing`), and conversions in which values that were asked for are
+taken out or changed (`gateway.hl7v2.trying`), whose results are compared (`gateway.hl7v2.differing`). So it needs no
+list of what the converters do, and it is exact for a hospital's hooks too.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gateway.errors import Category, GatewayError
-from gateway.hl7v2.differing import deleted, differing, labels
+from gateway.hl7v2.differing import deleted, differing, labels, leaves_at
 from gateway.hl7v2.kept import read_elsewhere, reason_for
 from gateway.hl7v2.message import Message
-from gateway.hl7v2.tracing import Reads, rebuilt, traced
+from gateway.hl7v2.tracing import Reads, edited, traced
+from gateway.hl7v2.trying import Edit, Trial
 from gateway.source import Conversion
 
 #: Above this many values, whole fields are taken out instead of values: their values then share a fate. Above as many
 #: fields that a conversion looks at, nothing is taken out, and only what is read is told.
-MOST_LEAVES = 2000
+MOST_LEAVES = 6000
 _NULL = '""'  # deletes what is stored (v2.5.1 2.5.3)
 #: What may become of a value.
 KINDS = ("used", "read", "kept", "reported", "hook", "refused")
@@ -31,6 +32,9 @@ _REFUSED = "the message is refused: it stays as it came, and nothing of it is st
 _PLACE = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?(?:-(\d+))?(?:[.(\[].*)?\Z")
 _NUMBERED = re.compile(r"number (\d+)\)")
 _TIME = re.compile(r"\d{4}(\d{2}){2,5}")
+#: A number by itself, not a part of a code, a UID or base64.
+_NUMBER = re.compile(r"(?<![A-Za-z0-9.+/=])[0-9]+(?:\.[0-9]+)?(?![A-Za-z0-9.+/=])")
+_SIGNS = "<>=≤≥＜＞≦≧~≈±+-"
 
 Before = Callable[[Message], Message | None]
 Convert = Callable[[Message], Conversion]
@@ -120,21 +124,64 @@ def account(message: Message, convert: Convert, before: Before | None = None, af
 def _influences(leaves: list[Leaf], runner: _Runner, base: Conversion) -> list[tuple[list[str], bool]]:
     """For each value the paths that depend on it, and whether the message needs it; many share their field's."""
     whole = len(leaves) > MOST_LEAVES
-    fields: dict[tuple[int, int], tuple[list[str], bool]] = {}
-    found: list[tuple[list[str], bool]] = []
+    found: dict[Any, tuple[list[str], bool]] = {}
+    tried: dict[Any, Leaf] = {}
     for leaf in leaves:
-        spot = leaf.at, leaf.field
         if leaf.text == _NULL:
-            found.append(runner.deletion(leaf, base))
-        elif spot not in runner.reads.seen:
-            found.append(([], False))
-        elif not whole:
-            found.append(runner.influence(leaf, base))
+            found[leaf] = runner.deletion(leaf, base)
+        elif leaf.at == 0 and leaf.field < 3:
+            found[leaf] = [], True
+        elif (leaf.at, leaf.field) not in runner.reads.seen:
+            found[leaf] = [], False
         else:
-            if spot not in fields:
-                fields[spot] = runner.influence(leaf, base, whole=True)
-            found.append(fields[spot])
-    return found
+            tried.setdefault((leaf.at, leaf.field) if whole else leaf, leaf)
+    trial = Trial(base, runner.edited)
+    removed = trial.outcomes([runner.edit(leaf, "", whole) for leaf in tried.values()])
+    gone = {key: one.found or one.more for key, one in zip(tried, removed, strict=True)}
+    changed = {} if whole else _changed(tried, gone, runner, trial)
+    others = {path for paths in changed.values() for path in paths}
+    for key, outcome in zip(tried, removed, strict=True):
+        paths = changed.get(key) or gone[key]
+        if key in changed:
+            paths = paths + _beside(tried[key], gone[key], paths, others, base)
+        found[key] = paths, outcome.refusal is not None
+    return [found[leaf] if leaf in found else found[leaf.at, leaf.field] for leaf in leaves]
+
+
+def _beside(leaf: Leaf, gone: list[str], paths: list[str], others: set[str], base: Conversion) -> list[str]:
+    """Where a part of a value stands that no other value tried, and where nothing else fills it."""
+    return [path for path, text in leaves_at(base, gone) if text in leaf.text and path not in others
+            and not any(path == known or _is_within(path, known) for known in paths)]
+
+
+def _changed(tried: dict[Any, Leaf], gone: dict[Any, list[str]], runner: _Runner, trial: Trial,
+             ) -> dict[Any, list[str]]:
+    """The paths that are other where a value is another of the same form.
+
+    It shows the place more exactly than the value's absence, which may take a whole element with it, or bring what
+    another field says instead. What another value would only add is no effect of this one: it repeats what another
+    field says.
+    """
+    changed: dict[Any, list[str]] = {}
+    for others in (_other_digit, _other_numbers, _without_sign, _longer):
+        texts: dict[Any, str] = {}
+        owners: dict[str, str] = {}
+        for key, leaf in tried.items():
+            if not (others is _longer and key in changed):
+                for text in others(leaf.text):  # two tests with one code would be another message
+                    if not runner.has(text) and owners.setdefault(text, leaf.text) == leaf.text:
+                        texts[key] = text
+                        break
+        outcomes = trial.outcomes([runner.edit(tried[key], text) for key, text in texts.items()])
+        for key, outcome in zip(texts, outcomes, strict=True):
+            if paths := outcome.found or (outcome.more if gone[key] else []):
+                known = changed.setdefault(key, [])
+                known += [path for path in paths if not any(one == path or _is_within(one, path) for one in known)]
+    return changed
+
+
+def _is_within(path: str, whole: str) -> bool:
+    return path.startswith((f"{whole}.", f"{whole}["))
 
 
 def leaves_of(message: Message) -> list[Leaf]:
@@ -197,26 +244,6 @@ class _Runner:
         result = self._variant(leaf, "")
         return result if isinstance(result, GatewayError) else None
 
-    def influence(self, leaf: Leaf, base: Conversion, whole: bool = False) -> tuple[list[str], bool]:
-        """The paths that depend on a value (``whole``: on its field), and whether the message is refused without it.
-
-        Another value of the same form shows the place more exactly than its absence, which may take a whole element
-        with it; and it shows what another field would fill in the absence of this one. What another value would only
-        add is no effect of this one: it repeats what another field says.
-        """
-        if leaf.at == 0 and leaf.field < 3:
-            return [], True
-        without = self._variant(leaf, "", whole)
-        required = isinstance(without, GatewayError)
-        gone = [] if isinstance(without, GatewayError) else differing(base, without)
-        for text in _others(leaf.text) if not whole else ():
-            if text in self._texts:
-                continue  # two tests with one code would be another message
-            changed = self._variant(leaf, text)
-            if isinstance(changed, Conversion) and (paths := differing(base, changed, added=bool(gone))):
-                return paths, required
-        return gone, required
-
     def deletion(self, leaf: Leaf, base: Conversion) -> tuple[list[str], bool]:
         """What a null deletes of what is stored; shown on what the message with a value in its place would store."""
         without = self._variant(leaf, "")
@@ -228,14 +255,29 @@ class _Runner:
                 return paths, False
         return differing(base, without), False
 
-    def _variant(self, leaf: Leaf, text: str, whole: bool = False) -> Conversion | GatewayError:
-        raw = text if whole else self._replaced(leaf, text)
+    def has(self, text: str) -> bool:
+        """Whether the message has this text."""
+        return text in self._texts
+
+    def edit(self, leaf: Leaf, text: str, whole: bool = False) -> Edit:
+        """Another text in the place of a value, or of its ``whole`` field."""
+        if whole:
+            return Edit((leaf.segment, leaf.field, 0, 0, 0), leaf.at, leaf.field, text)
+        kind = leaf.segment, leaf.field, leaf.repetition, leaf.component, leaf.subcomponent
+        return Edit(kind, leaf.at, leaf.field, self._replaced(leaf, text))
+
+    def edited(self, edits: Sequence[Edit]) -> Conversion | GatewayError:
+        """The conversion of the message with these edits, or how it is refused."""
+        share = self._before is None and self._after is None
         try:
-            return self._run(rebuilt(self.message, leaf.at, leaf.field, raw))
+            return self._run(edited(self.message, [edit[1:] for edit in edits], share))
         except GatewayError as refusal:
             return refusal
         except Exception:  # a hook that needs the value: it would be a fault, so that the message is not stored
-            return GatewayError(Category.FAULT, "the conversion fails without this value", leaf.place)
+            return GatewayError(Category.FAULT, "the conversion fails without this value")
+
+    def _variant(self, leaf: Leaf, text: str) -> Conversion | GatewayError:
+        return self.edited([self.edit(leaf, text)])
 
     def _replaced(self, leaf: Leaf, text: str) -> str:
         """The field's text with another value in one place."""
@@ -249,16 +291,30 @@ class _Runner:
         return separators.repetition.join(repetitions)
 
 
-def _others(text: str) -> list[str]:
-    """Other values of the same form: a time stays a time, a number a number."""
-    if _TIME.match(text):
-        return [text[:3] + ("1" if text[3] != "1" else "2") + text[4:]]
-    last = next((at for at in range(len(text) - 1, -1, -1) if text[at].isascii() and text[at].isdigit()), None)
-    found = []
-    if last is not None:
-        digit = str(int(text[last]) - 1) if text[last] not in "01" else "2"
-        found.append(text[:last] + digit + text[last + 1:])
-    return [*found, text + "x"]
+def _other_digit(text: str) -> Iterator[str]:
+    """Another last digit; of a time another year."""
+    at = 3 if _TIME.match(text) else max(map(text.rfind, "0123456789"))
+    if at >= 0:
+        last = int(text[at])
+        for step in range(1, 10):
+            yield f"{text[:at]}{(last - step) % 10 if last > 1 else (last + step) % 10}{text[at + 1:]}"
+
+
+def _other_numbers(text: str) -> Iterator[str]:
+    """Of several numbers each another, a digit before it, so that they keep their order."""
+    if not _TIME.match(text) and len(_NUMBER.findall(text)) > 1:
+        for digit in "123456789":
+            yield _NUMBER.sub(digit + r"\g<0>", text)
+
+
+def _without_sign(text: str) -> Iterator[str]:
+    """A number without what compares it: ``<5`` becomes ``5``."""
+    if text[0] in _SIGNS and text.lstrip(_SIGNS):
+        yield text.lstrip(_SIGNS)
+
+
+def _longer(text: str) -> Iterator[str]:
+    yield text + "x"
 
 
 def _fate(leaf: Leaf, paths: list[str], required: bool, at_work: set[Any] | None, reads: Reads,

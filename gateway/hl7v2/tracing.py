@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -196,14 +196,29 @@ def traced(message: Message, reads: Reads) -> Message:
 
 def rebuilt(message: Message, at: int, field: int, raw: str) -> Message:
     """A copy of a message with another text in one field; its segments split anew."""
-    lines = [segment.raw for segment in message.segments]
-    changed = Segment(message.segments[at].name, lines[at], 1, message)
-    changed.set(field, raw)
-    lines[at] = changed.raw
-    made = _empty(message, header_of(lines[0], message.codec) if at == 0 else message.header)
-    for line, segment in zip(lines, message.segments, strict=True):
-        _append(made, Segment(segment.name, line, segment.sequence, made))
+    return edited(message, [(at, field, raw)])
+
+
+def edited(message: Message, edits: Iterable[tuple[int, int, str]], share: bool = False) -> Message:
+    """A copy of a message with other texts in some fields (segment, field, text), at most one of each segment.
+
+    ``share``: segments that stay as they are are not split anew; only where no hook may change a segment itself.
+    """
+    texts = {at: (field, raw) for at, field, raw in edits}
+    header = header_of(_edited(message, 0, *texts[0]), message.codec) if 0 in texts else message.header
+    made = _empty(message, header)
+    for at, segment in enumerate(message.segments):
+        if at in texts or not share or 0 in texts:  # other delimiters
+            line = _edited(message, at, *texts[at]) if at in texts else segment.raw
+            segment = Segment(segment.name, line, segment.sequence, made)
+        _append(made, segment)
     return made
+
+
+def _edited(message: Message, at: int, field: int, raw: str) -> str:
+    changed = Segment(message.segments[at].name, message.segments[at].raw, 1, message)
+    changed.set(field, raw)
+    return changed.raw
 
 
 def _empty(message: Message, header: Header) -> Message:
