@@ -144,7 +144,7 @@ def _influences(leaves: list[Leaf], runner: _Runner, base: Conversion) -> list[t
         paths = changed.get(key) or gone[key]
         if key in changed:
             paths = paths + _beside(tried[key], gone[key], paths, others, base)
-        found[key] = paths, outcome.refusal is not None
+        found[key] = paths, outcome.refused
     return [found[leaf] if leaf in found else found[leaf.at, leaf.field] for leaf in leaves]
 
 

@@ -35,12 +35,12 @@ class Edit(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What an edit does: ``refusal``, or the paths that are other or gone (``found``), or, where there are none, those
-    that are there in addition (``more``)."""
+    """What an edit does: it is ``refused``; or the paths that are other or gone (``found``), or, where there are none,
+    those that are there in addition (``more``)."""
 
     found: list[str]
     more: list[str]
-    refusal: GatewayError | None = None
+    refused: bool = False  # the error itself would keep the conversion that it ended alive
 
 
 Convert = Callable[[Sequence[Edit]], Conversion | GatewayError]
@@ -77,7 +77,7 @@ class Trial:
 
     def _alone(self, edit: Edit) -> Outcome:
         result = self._run([edit])
-        return Outcome([], [], result) if isinstance(result, GatewayError) else _outcome(result)
+        return Outcome([], [], True) if isinstance(result, GatewayError) else _outcome(result)
 
     def _run(self, edits: Sequence[Edit]) -> _Differences | GatewayError:
         result = self._convert(edits)
