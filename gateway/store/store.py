@@ -73,6 +73,8 @@ _PAST = ("SELECT r.pk, h.version, h.updated, h.dict, r.person, r.institution, r.
 #: Seconds for which ``counts`` and the state of the index are remembered.
 _COUNTED = 5.0
 _STATE = 1.0
+#: Seconds to wait for the row of a message that cannot be settled now: nearly always it is there at once.
+_PATIENCE = 0.5
 
 
 def open_store(settings: Settings, migrate: bool = False, *, reindex: bool = False, rest: float = REST) -> Store:
@@ -175,7 +177,7 @@ class Store:
     def leave(self, inbound: Inbound) -> None:
         """It cannot be settled now: ``received`` in the inbox, as soon as the database can be written to again."""
         if arrival := self._noted.arrivals.get(inbound.id):
-            self._writer.post("record", arrival)
+            self._writer.post("record", arrival, _PATIENCE)
 
     def claim(self, stream: str, number: int, inbox_id: int) -> Numbered:
         """Take ``number`` as a stream's next; 0 asks for the next, -1 forgets how far it has come. BUSY."""

@@ -39,6 +39,11 @@ class Job:
         """Wake who waits."""
         self._done.release()
 
+    def wait_for(self, seconds: float) -> None:
+        """Wait until it has ended, but no longer than this."""
+        if self._done.acquire(timeout=seconds):
+            self._done.release()
+
     def wait(self) -> Any:
         """The result, after the commit; raises what refused it."""
         self._done.acquire()
@@ -77,12 +82,15 @@ class Writer:
             self._wake.notify()
         return job.wait()
 
-    def post(self, kind: str, value: Any) -> None:
-        """Write when there is time; nobody waits to hear whether it could be."""
+    def post(self, kind: str, value: Any, patience: float) -> None:
+        """Write as soon as it can be; wait at most ``patience`` seconds, and do not ask how it ended."""
+        job = Job(kind, value)
         with self._wake:
-            if not self._closed:
-                self._queue.append(Job(kind, value))
-                self._wake.notify()
+            if self._closed:
+                return
+            self._queue.append(job)
+            self._wake.notify()
+        job.wait_for(patience)
 
     def close(self) -> None:
         """Write what waits, then stop."""
