@@ -71,9 +71,11 @@ def read(text: str) -> _Read | None:
         named = name in _TECHNIQUES and modality in ("CT", "MR") and re.search(pattern, said)
         if (hit or named) and (not special or name in ("mrv", "ctpa", "mrcp", "mp")):
             special = name
-    rest, plain_and = _cut(rest, _BOTH)
-    rest, is_plain = _cut(rest, _PLAIN)
-    rest, enhanced = _cut(rest, _CONTRAST)
+    plain_and = is_plain = enhanced = False
+    if modality in ("CT", "MR"):
+        rest, plain_and = _cut(rest, _BOTH)
+        rest, is_plain = _cut(rest, _PLAIN)
+        rest, enhanced = _cut(rest, _CONTRAST)
     plain_and = plain_and or enhanced
     view = ""
     for name, pattern in _VIEWS:
@@ -82,18 +84,30 @@ def read(text: str) -> _Read | None:
             view = view or (name if hit else "")
     part, rest = _part(rest)
     rest = _FILLER.sub("", rest)
-    if modality == "NM" and re.search(r"(?<![a-z])pet", said):
-        special = "pet"
+    if modality == "NM":
+        rest = _FILLER.sub("", re.sub(_NUCLEAR, "", rest))
+        special = "pet" if re.search(r"(?<![a-z])pet|正[电]?子", said) else ""
     return _Read(modality, part, "both" if plain_and else "none" if is_plain else "", special, view, rest)
+
+
+_NUCLEAR = dict(_MODALITIES)["NM"]
+
+
+#: Words of a modality that name the part of the body too.
+_PARTS_OF_MODALITIES = {"胸片": " 胸 ", "cxr": " 胸 ", "axr": " 腹 ", "kub": " kub ", "骨龄": " 骨龄 ", "bone age": " 骨龄 "}
 
 
 def _modality(said: str) -> tuple[str, str]:
     for name, pattern in _MODALITIES:
         if re.search(pattern, said):
-            rest = said if name in ("MR", "CT") else re.sub(pattern, lambda m: " 胸 " if m[0] == "胸片" else
-                                                            " kub " if m[0] == "kub" else " ", said)
-            return name, _SECTION.sub(" ", rest) if name in ("MR", "CT") else rest
-    return "", said
+            if name in ("MR", "CT"):
+                return name, _SECTION.sub(" ", said)
+            return name, said if name == "NM" else re.sub(pattern, lambda m: _PARTS_OF_MODALITIES.get(m[0], " "), said)
+    return "DX" if _OF_VIEW.search(said) else "", said
+
+
+#: A view is one of a radiograph where no modality is named.
+_OF_VIEW = words.pattern("modality-of-view", "DX")
 
 
 def _cut(text: str, pattern: str | re.Pattern[str]) -> tuple[str, bool]:
@@ -102,45 +116,52 @@ def _cut(text: str, pattern: str | re.Pattern[str]) -> tuple[str, bool]:
 
 
 @lru_cache(maxsize=1)
-def _part_words() -> list[tuple[str, str]]:
-    """Word and part of the table ``body-part``, the longest word first."""
-    found = [(word.replace("-", "[- ]") if word.isascii() else re.escape(word), part)
-             for part, text in words.pairs("body-part") for word in text.split()]
-    return sorted(found, key=lambda pair: -len(pair[0]))
+def _part_words() -> list[tuple[re.Pattern[str], str, str]]:
+    """Pattern, first letter and part of each word of the table ``body-part``, the longest word first."""
+    found = sorted(((word, part) for part, text in words.pairs("body-part") for word in text.split()),
+                   key=lambda pair: -len(pair[0]))
+    return [(re.compile(rf"(?<![a-z]){re.escape(word)}(?![a-z])".replace(r"\-", "[- ]") if word.isascii()
+                        else re.escape(word)), word[0], part) for word, part in found]
 
 
 def _part(rest: str) -> tuple[str, str]:
     """The parts named, and what is left; several parts are joined where the catalogue has them together."""
     found: list[str] = []
-    for word, part in _part_words():
-        pattern = rf"\b{word}\b" if word.isascii() else word
-        if re.search(pattern, rest):
-            rest = re.sub(pattern, " ", rest)
+    for pattern, initial, part in _part_words():
+        if initial in rest and pattern.search(rest):
+            rest = pattern.sub(" ", rest)
             if part not in found:
                 found.append(part)
     return _joined(found), rest
 
 
 _OTHER_DENSITOMETRY = words.pattern("other-densitometry")
+#: What makes another exam of one, by modality.
+_OTHERS = words.patterns("another-exam")
 
 
 @lru_cache(maxsize=1)
-def _sounds() -> dict[tuple[str, ...], str]:
-    """How the words of the body's parts sound, those of two characters and more."""
-    spoken = [word for _, text in words.pairs("body-part") for word in text.split()
-              if len(word) > 1 and not word.isascii()]
-    return {tuple(lazy_pinyin(word)): word for word in sorted(spoken, key=len)}
+def _sounds() -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The words of the body's parts by how they sound, those of two characters and more."""
+    found: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for word in (word for _, text in words.pairs("body-part") for word in text.split()):
+        if len(word) > 1 and not word.isascii():
+            sound = tuple(lazy_pinyin(word))
+            found[sound] = (*found.get(sound, ()), word)
+    return found
 
 
 def _respelt(said: str) -> str:
     """The text with each part of the body spelt as it should be where it only sounds so."""
     sounds = _sounds()
     for size in (4, 3, 2):
-        for at in range(len(said) - size + 1):
+        at = 0
+        while at <= len(said) - size:
             piece = said[at:at + size]
-            word = sounds.get(tuple(lazy_pinyin(piece))) if all("一" <= c <= "鿿" for c in piece) else None
-            if word and word != piece:
-                return _respelt(said[:at] + word + said[at + size:])
+            spelt = sounds.get(tuple(lazy_pinyin(piece)), ()) if all("一" <= c <= "鿿" for c in piece) else ()
+            if spelt and piece not in spelt:
+                said = said[:at] + spelt[0] + said[at + size:]
+            at += size if spelt else 1
     return said
 
 
@@ -182,6 +203,8 @@ def candidates(local: str, display: str) -> list[tuple[str, float, str]] | None:
         found = read(_respelt(names.plain(display or local))) or found
     if found is None:
         return None
+    if any(other.search(names.plain(display or local)) for name, other in _OTHERS if name == found.modality):
+        return [] if found.part else None
     if found.modality == "BD" and _OTHER_DENSITOMETRY.search(names.plain(display or local)):
         return []
     if found.left and found.modality != "BD":
@@ -227,8 +250,11 @@ def _matching(found: _Read) -> Iterable[tuple[str, float]]:
         yield from _radiographs(found)
     elif found.modality in ("CT", "MR"):
         yield from _sections(found)
-    elif found.modality == "NM" and found.part in ("whole-body", ""):
-        yield ("ENM0020" if found.part and found.special != "pet" else "ENM0011"), 0.9
+    elif found.modality == "NM" and found.special == "pet":
+        if found.part in ("whole-body", ""):
+            yield "ENM0011", 0.9
+    elif found.modality == "NM" and found.part == "whole-body":
+        yield "ENM0020", 0.9
     else:
         if code := _ALONE.get((found.modality, found.part if found.modality != "BD" else "")):
             yield code, 0.97
@@ -250,9 +276,10 @@ def _radiographs(found: _Read) -> Iterable[tuple[str, float]]:
 
 def _sections(found: _Read) -> Iterable[tuple[str, float]]:
     """CT and MR by part and contrast; without a word about contrast it is plain more often than not."""
-    if found.special:
-        if code := _BY_SPECIAL.get((found.modality, found.part, found.special)):
-            yield code, 0.97
+    if code := _BY_SPECIAL.get((found.modality, found.part, found.special)) if found.special else None:
+        yield code, 0.97
+        return
+    if found.special and found.special not in ("low", "hr"):  # a lower dose and thinner slices are no other exam
         return
     if code := _BY_SPECIAL.get((found.modality, found.part, "")):
         yield code, 0.95
@@ -269,7 +296,7 @@ def _sections(found: _Read) -> Iterable[tuple[str, float]]:
 _CT_PARTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("MR", "head"): ("brain",), ("CT", "belly"): ("abdomen", "abdomen+pelvis"), ("MR", "belly"): ("abdomen",),
     ("CT", "neck+"): ("neck",), ("CT", "nasopharynx"): (), ("CT", "coronary-arteries"): ("coronary-arteries",),
-    ("CT", "liver"): (), ("MR", "neck+"): (), ("CT", "skull"): ("head",), ("MR", "thyroid"): (),
+    ("CT", "liver"): (), ("MR", "temporal-bone"): ("internal-auditory-canal",), ("MR", "neck+"): (), ("CT", "skull"): ("head",), ("MR", "thyroid"): (),
 }
 
 
