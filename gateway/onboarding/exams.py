@@ -94,7 +94,8 @@ _NUCLEAR = dict(_MODALITIES)["NM"]
 
 
 #: Words of a modality that name the part of the body too.
-_PARTS_OF_MODALITIES = {"胸片": " 胸 ", "cxr": " 胸 ", "axr": " 腹 ", "kub": " kub ", "骨龄": " 骨龄 ", "bone age": " 骨龄 "}
+_PARTS_OF_MODALITIES = {"胸片": " 胸 ", "cxr": " 胸 ", "axr": " 腹 ", "kub": " kub ",
+                        "骨龄": " 骨龄 ", "bone age": " 骨龄 "}
 
 
 def _modality(said: str) -> tuple[str, str]:
@@ -296,7 +297,8 @@ def _sections(found: _Read) -> Iterable[tuple[str, float]]:
 _CT_PARTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("MR", "head"): ("brain",), ("CT", "belly"): ("abdomen", "abdomen+pelvis"), ("MR", "belly"): ("abdomen",),
     ("CT", "neck+"): ("neck",), ("CT", "nasopharynx"): (), ("CT", "coronary-arteries"): ("coronary-arteries",),
-    ("CT", "liver"): (), ("MR", "temporal-bone"): ("internal-auditory-canal",), ("MR", "neck+"): (), ("CT", "skull"): ("head",), ("MR", "thyroid"): (),
+    ("CT", "liver"): (), ("MR", "temporal-bone"): ("internal-auditory-canal",),
+    ("MR", "neck+"): (), ("CT", "skull"): ("head",), ("MR", "thyroid"): (),
 }
 
 

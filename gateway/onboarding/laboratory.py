@@ -64,7 +64,7 @@ def _index() -> _Index:
                 _learn(index, item.code, name, place)
         if item.code in _AUTOANTIBODIES:
             for name in {_OF_ANTIBODY.sub(" ", names.plain(name)).strip(" -") for name in known} - {""}:
-                for spelt in (f"anti {name}", f"{name} antibody", f"{name} igg"):
+                for spelt in (f"anti {name}", f"{name} antibody", f"anti {name} antibody", f"{name} igg"):
                     index.exact.setdefault(names.key(spelt), {}).setdefault(item.code, 40)
         if item.code.startswith("TMB"):
             for name in {_OF_NUCLEIC_ACID.sub(" ", names.plain(name)).strip(" -") for name in known} - {""}:
@@ -74,7 +74,8 @@ def _index() -> _Index:
 
 
 #: Tests of nucleic acid, which menus name by microbe and any word for it.
-_OF_NUCLEIC_ACID = re.compile(r"核酸|定量|脱氧|核糖|\b(?:[dr]na|pcr|naat|nucleic acid|quantitative)\b|(?<=[一-鿿])[dr]na")
+_OF_NUCLEIC_ACID = re.compile(r"核酸|定量|脱氧|核糖|\b(?:[dr]na|pcr|naat|nucleic acid|quantitative)\b|"
+                              r"(?<=[一-鿿])[dr]na")
 
 
 #: Tests of antibodies, which menus name by antigen and any word for antibody; the isotype is G where none is said.
@@ -143,7 +144,7 @@ def _known(text: str) -> bool:
 
 def _by_name(display: str, local: str) -> Iterable[_Found]:
     name = names.read(display)
-    if not list(_exactly(name.whole, 1.0, "")):
+    if not list(_exactly(name.whole, 1.0, "")) and not list(_exactly(name.outer, 1.0, "")):
         name = names.read(without_panel(names.plain(display))[0])
     if found := _read(name, local):
         return found
