@@ -113,18 +113,31 @@ def named(local: str, display: str) -> list[_Found]:
     return list(found.values())
 
 
-#: A panel's name before a dash, and the kind of specimen that it tells.
-_PANELS = [(kind, re.compile(r"[\[【]?" + known.pattern + r"[^\s\-:/_—|]{0,4}(?:\s*[-:_—|/>·\]】]+\s*|\s+)(?=\S)"))
+_SERIES = words.text("panel-series")
+#: A panel's name before a test's, and the kind of specimen that it tells.
+_PANELS = [(kind, re.compile(rf"[\[【(]?{known.pattern}{_SERIES}[^\s\-:/_—|()a-z]{{0,4}}"
+                             r"(?:\s*[-:_—|/>·\]】]+\s*|\s*[(](?=[^()]+(?:[(][^()]*[)])?[)]$)|\s+)(?=\S)"))
            for kind, known in words.patterns("panel")]
+#: The same behind it.
+_PANELS_BEHIND = [(kind, re.compile(rf"\s*(?:[-|/,]\s*|[(]){known.pattern}{_SERIES}[)]?$"))
+                  for kind, known in words.patterns("panel")]
 
 
 def without_panel(text: str) -> tuple[str, str]:
-    """A plain name without the panel that stands before it, and the kind of specimen that the panel tells."""
+    """A plain name without the panel that stands beside it, and the kind of specimen that the panel tells."""
     for kind, panel in _PANELS:
-        if (found := panel.match(text)) and len(text) > found.end() and not (text.isascii() and found[0][-1] == " "
-                                                                             and found[0][-2:-1].isalpha()):
-            rest, further = without_panel(text[found.end():])
-            return rest, kind or further
+        if not (found := panel.match(text)):
+            continue
+        rest = text[found.end():]
+        if rest.endswith(")") and rest.count("(") < rest.count(")"):
+            rest = rest[:-1]
+        if text.isascii() and found[0][-1] == " " and found[0][-2:-1].isalpha() and not (len(rest) > 1 and _known(rest)):
+            continue  # words of one name
+        rest, further = without_panel(rest)
+        return rest, kind or further
+    for kind, panel in _PANELS_BEHIND:
+        if (found := panel.search(text)) and _known(text[:found.start()]):
+            return text[:found.start()], kind
     if found := _HEADING.match(text):
         heading, rest = text[:found.start(1)], found[1]
         if not measures.specimen_of_name(heading) and _known(rest):
