@@ -27,7 +27,7 @@ _NEUTRAL = frozenset((*words.text("neutral").split(),
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
     """An item and how well the name says it, 0 to 1."""
 
     item: str
@@ -104,9 +104,9 @@ def _chinese(text: str) -> int:
     return sum("一" <= c <= "鿿" for c in text)
 
 
-def named(local: str, display: str) -> list[_Found]:
+def named(local: str, display: str) -> list[Found]:
     """The tests that a row's name may mean, before unit and specimen are looked at."""
-    found: dict[str, _Found] = {}
+    found: dict[str, Found] = {}
     for one in _by_name(display, local) if display else _by_code(local):
         if one.item not in found or found[one.item].likeness < one.likeness:
             found[one.item] = one
@@ -131,7 +131,7 @@ def without_panel(text: str) -> tuple[str, str]:
         rest = text[found.end():]
         if rest.endswith(")") and rest.count("(") < rest.count(")"):
             rest = rest[:-1]
-        if text.isascii() and found[0][-1] == " " and found[0][-2:-1].isalpha() and not (len(rest) > 1 and _known(rest)):
+        if text.isascii() and re.search("[a-z] $", found[0]) and not (len(rest) > 1 and _known(rest)):
             continue  # words of one name
         rest, further = without_panel(rest)
         return rest, kind or further
@@ -155,7 +155,7 @@ def _known(text: str) -> bool:
     return bool(list(_exactly(text, 1.0, "")) or list(_exactly(outer, 1.0, "")) or _split(outer) or _covered(outer))
 
 
-def _by_name(display: str, local: str) -> Iterable[_Found]:
+def _by_name(display: str, local: str) -> Iterable[Found]:
     name = names.read(display)
     if not list(_exactly(name.whole, 1.0, "")) and not list(_exactly(name.outer, 1.0, "")):
         name = names.read(without_panel(names.plain(display))[0])
@@ -172,7 +172,7 @@ def _by_name(display: str, local: str) -> Iterable[_Found]:
 _OF_SPECIMEN = tuple(words.pattern("of-specimen", place) for place in ("first", "last"))
 
 
-def _read(name: names.Name, local: str) -> list[_Found]:
+def _read(name: names.Name, local: str) -> list[Found]:
     """The tests that a name without its panel may mean."""
     if found := list(_exactly(name.whole, 1.0, "a name of the item")):
         return found
@@ -188,23 +188,23 @@ def _read(name: names.Name, local: str) -> list[_Found]:
         near = list(_exactly(part, 0.8, "an abbreviation of the item"))
         if near := [one for one in near if _alike(name.outer, one.item) > 55]:
             return near
-    return [_Found(one.item, 0.72, "the local code is an abbreviation of the item") for one in _by_code(local)
+    return [Found(one.item, 0.72, "the local code is an abbreviation of the item") for one in _by_code(local)
             if _alike(name.outer, one.item) > 60]
 
 
-def _exactly(text: str, likeness: float, how: str) -> Iterable[_Found]:
+def _exactly(text: str, likeness: float, how: str) -> Iterable[Found]:
     index = _index()
     hits = index.exact.get(names.key(text))
     if hits is None:
         hits, likeness = index.bare.get(names.bare_key(text)), likeness * 0.97
     for item, place in (hits or {}).items():
-        yield _Found(item, likeness - min(place, 40) * 0.0005, how)
+        yield Found(item, likeness - min(place, 40) * 0.0005, how)
 
 
 _TELLING_INNER = words.pattern("telling-inner")
 
 
-def _agreeing(found: list[_Found], inner: list[str], outer: str) -> list[_Found]:
+def _agreeing(found: list[Found], inner: list[str], outer: str) -> list[Found]:
     """Of several, those that what stands in parentheses means too; something unknown there makes all less likely."""
     for part in inner:
         said = {one.item: one for one in _exactly(part, 0.85, "what stands in parentheses is a name of the item")}
@@ -212,16 +212,16 @@ def _agreeing(found: list[_Found], inner: list[str], outer: str) -> list[_Found]
             return both
         if said and len(part) > 2 and not re.fullmatch(r"ig[gamed]", part) and \
                 not any(_chinese(known) > 2 and known in outer for item in said for known in _spellings_of(item)):
-            return [*said.values(), *(_Found(one.item, one.likeness * 0.8, one.how) for one in found)]
+            return [*said.values(), *(Found(one.item, one.likeness * 0.8, one.how) for one in found)]
         if said or measures.specimen_kind(part):
             continue
         if telling := _TELLING_INNER.search(part):  # what it says beside makes it another test
             found = [one for one in found if telling[0] in names.plain(catalogue().items[one.item].name_zh)]
-        found = [_Found(one.item, one.likeness * 0.9, one.how) for one in found]
+        found = [Found(one.item, one.likeness * 0.9, one.how) for one in found]
     return found
 
 
-def _split(text: str) -> list[_Found]:
+def _split(text: str) -> list[Found]:
     """A name and an abbreviation side by side (``谷丙转氨酶 ALT``): both must mean one item."""
     for chinese, latin in _sides(text):
         left = {one.item: one for one in _exactly(chinese, 0.97, "name and abbreviation of the item")}
@@ -231,9 +231,9 @@ def _split(text: str) -> list[_Found]:
         if left and (names.is_method(latin) or _alike(latin, next(iter(left))) > 70):
             return list(left.values())
         if not left and len(right) == 1 and len(chinese) > 2 and _is_part(chinese, *right):
-            return [_Found(item, 0.8, "an abbreviation of the item, behind a part of its name") for item in right]
+            return [Found(item, 0.8, "an abbreviation of the item, behind a part of its name") for item in right]
         if not left and (near := [item for item in right if _nearly(chinese, item)]):
-            return [_Found(item, 0.75, "an abbreviation of the item, beside a name like its own") for item in near]
+            return [Found(item, 0.75, "an abbreviation of the item, beside a name like its own") for item in near]
     return []
 
 
@@ -246,7 +246,7 @@ def _nearly(text: str, item: str) -> bool:
     return not strange and _alike(text, item) > 55
 
 
-def _covered(text: str) -> list[_Found]:
+def _covered(text: str) -> list[Found]:
     """A name of several names (``Hepatitis B Surface Antigen HBsAg``): each word is one of the same item's, or says
     nothing."""
     spoken = names.words(text)
@@ -258,7 +258,7 @@ def _covered(text: str) -> list[_Found]:
     for item in set().union(*(index.by_word.get(word, ()) for word in said)):
         explained = frozenset[str]().union(*(known for known in index.words[item] if known <= said))
         if explained == said:
-            found.append(_Found(item, 0.93, "names of the item"))
+            found.append(Found(item, 0.93, "names of the item"))
     return found
 
 
@@ -295,18 +295,18 @@ def _sides(text: str) -> Iterable[tuple[str, str]]:
         yield chinese, latin
 
 
-def _slips(text: str) -> list[_Found]:
+def _slips(text: str) -> list[Found]:
     index = _index()
     for spoken in dict.fromkeys((text, "".join(w for w in names.words(text) if w not in _NEUTRAL))):
         spoken = spoken.removesuffix("定量").removesuffix("定性")
         if _chinese(spoken) >= 2 and (same := index.pinyin.get("".join(lazy_pinyin(spoken)))):
             likely = 0.86 if _chinese(spoken) > 2 else 0.51  # two characters: only where the unit agrees
-            return [_Found(item, likely, "sounds like a name of the item") for item in same]
+            return [Found(item, likely, "sounds like a name of the item") for item in same]
     found = []
     for spelling, likeness, _ in process.extract(text, index.spellings.keys(), scorer=fuzz.ratio, limit=6,
                                                  score_cutoff=78):
         if _is_slip(text, spelling):
-            found += [_Found(item, likeness / 100 * 0.88, "nearly a name of the item")
+            found += [Found(item, likeness / 100 * 0.88, "nearly a name of the item")
                       for item in index.spellings[spelling]]
     return found
 
@@ -343,7 +343,7 @@ def _spellings_of(item: str) -> tuple[str, ...]:
     return tuple(spelling for spelling, items in _index().spellings.items() if item in items)
 
 
-def _by_code(local: str) -> list[_Found]:
+def _by_code(local: str) -> list[Found]:
     """A row without a name, or whose name is not known: its code may be an abbreviation or the initials of a name."""
     text = names.plain(local)
     if len(text) < 2 or not any(c.isalpha() for c in text):
@@ -351,10 +351,10 @@ def _by_code(local: str) -> list[_Found]:
     if found := list(_exactly(text, 0.8, "the local code is an abbreviation of the item")):
         return found
     same = _index().initials.get(text, set()) if len(text) >= 4 else set()
-    return [_Found(item, 0.7, "the local code is the initials of the item's name") for item in same if len(same) == 1]
+    return [Found(item, 0.7, "the local code is the initials of the item's name") for item in same if len(same) == 1]
 
 
-def judged(one: _Found, item: Item, unit: str, specimen: str, display: str) -> tuple[float, list[str]]:
+def judged(one: Found, item: Item, unit: str, specimen: str, display: str) -> tuple[float, list[str]]:
     """How likely the item is once unit and specimen have spoken (0: it cannot be), and what they said."""
     reasons = [one.how]
     mine = _index().kinds[item.code]

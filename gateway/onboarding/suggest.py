@@ -71,12 +71,22 @@ def _candidates(row: MenuRow, panels: bool) -> list[Candidate]:
 _LABORATORY = re.compile(r"抗体|抗原|素|酶|蛋白|核酸|dna|rna|igg|igm|iga|\bct[- ]?(?:dna|rna)|antibod|antigen")
 
 
+#: What menus often list under the name of another item: that item, and these.
+_ALSO = {name: tuple(text.split()) for name, text in words.pairs("listed-as")}
+_ALSO_LIKELY = 0.65
+
+
 def _tests(row: MenuRow) -> Iterable[Candidate]:
-    items = catalogue().items
-    for one in laboratory.named(row.local, row.display):
-        likeness, reasons = laboratory.judged(one, items[one.item], row.unit, row.specimen, row.display)
+    found = {one.item: one for one in laboratory.named(row.local, row.display)}
+    for one in [*found.values()]:
+        for item in _ALSO.get(one.item, ()):
+            how = f"{catalogue().items[one.item].name_en} is named, under which it is often listed"
+            found.setdefault(item, laboratory.Found(item, one.likeness * _ALSO_LIKELY, how))
+    for one in found.values():
+        item = catalogue().items[one.item]
+        likeness, reasons = laboratory.judged(one, item, row.unit, row.specimen, row.display)
         if likeness:
-            likeness += _beside(items[one.item].panels, row)
+            likeness += _beside(item.panels, row)
             yield Candidate(one.item, round(min(0.999, max(0.0, likeness)), 3), tuple(reasons))
 
 
