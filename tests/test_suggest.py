@@ -173,6 +173,92 @@ def test_an_exam_is_read_word_by_word(display: str, item: str) -> None:
     assert first(display) == item
 
 
+@pytest.mark.parametrize(
+    ("display", "unit", "specimen", "item"),
+    [
+        ("U&E - Sodium", "mmol/L", "", "TBC0282"),
+        ("血常规(五分类)-白细胞计数", "10^9/L", "", "THM001Q"),
+        ("尿常规(白细胞酯酶)", "", "", "TUR012Q"),
+        ("Pus cells - Stool R/E", "", "", "TST001R"),
+        ("肿瘤标志物 肝癌PIVKA-II", "mAU/mL", "", "TTM017H"),
+        ("Ferritin, Serum or Plasma", "ng/mL", "", "TBC038X"),
+        ("S. Albumin", "g/dL", "", "TBC006E"),
+        ("同型半胱氨酸(外送)", "", "", "TBC059N"),
+        ("单项补体C3测定(免疫比浊法)", "项", "静脉血", "TIM011R"),
+        ("氨基末端脑钠肽前体", "pg/mL", "", "TCM0083"),
+        ("C-胜鏈胰島素", "ng/mL", "", "THR030A"),
+        ("Smith Ab", "", "", "TIM020P"),
+        ("披衣菌PCR", "", "", "TMB007U"),
+        ("紅細胞體積分佈寬度(RDW-SD)", "fL", "", "THM009A"),
+        ("抗核抗体滴度(ANA)", "", "", "TIM018D"),
+    ],
+)
+def test_what_stands_beside_a_name_is_passed_over(display: str, unit: str, specimen: str, item: str) -> None:
+    """A panel before or behind it, what it is for, its specimen, its method, any word for antibody or virus."""
+    assert first(display, unit, specimen) == item
+
+
+@pytest.mark.parametrize(
+    "display",
+    [
+        "HBsAg PCR",
+        "Protein S antigen",
+        "PT ratio",
+        "APTT比值",
+        "CRP mRNA",
+        "网织红细胞血红蛋白含量",
+        "极低密度脂蛋白胆固醇",
+        "α2巨球蛋白",
+        "C肽(2h)",
+        "肾素活性",
+        "肾动脉彩超",
+        "乳腺超声造影",
+        "颅脑CT灌注成像",
+        "72小时动态心电图",
+        "运动心电图",
+        "PET/MR",
+        "心电监测(床旁)",
+        "肘关节CT平扫",
+        "颈椎张口位",
+    ],
+)
+def test_a_near_miss_has_no_candidate(display: str) -> None:
+    """Another kind of quantity, of result, of hour, of fraction, or another exam of the same part is another item."""
+    assert first(display) == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "plain", "enhanced"),
+    [
+        ("颅脑", "ECT001J", "ECT002H"),
+        ("胸部", "ECT010H", "ECT011F"),
+        ("全腹", "ECT0149", "ECT0157"),
+        ("上腹部", "ECT0165", "ECT0173"),
+        ("腰椎间盘", "ECT0253", ""),
+    ],
+)
+def test_the_wordings_of_a_section_mean_one_exam(part: str, plain: str, enhanced: str) -> None:
+    """Price lists, Taiwan and departments name modality, part and contrast in any order."""
+    without = ("{}CT平扫", "X线计算机体层(CT){}平扫", "CT平扫检查:{}", "{}64排CT普通扫描", "電腦斷層-{}(無顯影劑)")
+    with_contrast = ("{}CT平扫+增强", "X线计算机体层(CT){}增强扫描", "CT增强检查:{}", "電腦斷層-{}(無/有顯影劑)")
+    assert {first(wording.format(part)) for wording in without} == {plain}
+    assert {first(wording.format(part)) for wording in with_contrast} == {enhanced}
+
+
+def test_parts_that_sound_alike_end() -> None:
+    """The throat sounds like the eyes: what is respelt is respelt once."""
+    assert first("鼻咽部MRI平扫+增强(加扫)") in ("", "EMR011N")
+    assert first("茎部CT平扫+增强") == "ECT0085"
+
+
+def test_what_is_often_listed_under_a_name_comes_behind_it() -> None:
+    """A menu that says CRP may mean the sensitive one; one that says which gets that alone."""
+    assert [c.item for c in suggest([MenuRow("x", "CRP", "mg/L")])[0]] == ["TIM001V", "TIM002T"]
+    assert [c.item for c in suggest([MenuRow("x", "超敏C反应蛋白", "mg/L")])[0]] == ["TIM002T"]
+    assert [c.item for c in suggest([MenuRow("x", "肌钙蛋白T", "ng/L")])[0]] == ["TCM0067", "TCM0059"]
+    assert [c.item for c in suggest([MenuRow("x", "肌钙蛋白T", "ng/mL")])[0]] == ["TCM0059", "TCM0067"]
+
+
 def test_a_code_helps_where_there_is_no_name() -> None:
     """An abbreviation, or the first letters of a name; a number says nothing."""
     assert first("", "U/L", local="ALT") == "TBC001O"
@@ -277,11 +363,11 @@ def _judged(folder: str) -> tuple[list[tuple[str, list[Candidate]]], float]:
     return pairs, time.perf_counter() - began
 
 
-@pytest.mark.parametrize(("folder", "right"), [("tuning", 0.97), ("held-out", 0.95), ("colloquial", 0.7)])
+@pytest.mark.parametrize(("folder", "right"), [("tuning", 0.99), ("held-out", 0.98), ("colloquial", 0.8)])
 def test_suggestions_are_right_on_menus_of_hospitals(
     folder: str, right: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Right at first place, and nothing for 95 % of what the catalogue lacks; a row takes less than 3 ms."""
+    """Right at first place, and nothing for 98 % of what the catalogue lacks; a row takes less than 3 ms."""
     pairs, seconds = _judged(folder)
     there = [(item, found) for item, found in pairs if item]
     lacking = [found for item, found in pairs if not item]
@@ -293,5 +379,5 @@ def test_suggestions_are_right_on_menus_of_hospitals(
             f"\n{folder}: {len(there)} rows of the catalogue, first {first:.1%}, three {three:.1%}; "
             f"{len(lacking)} others, none {none:.1%}; {seconds / len(pairs) * 1000:.1f} ms a row"
         )
-    assert first >= right and three >= right and none >= 0.95
+    assert first >= right and three >= right and none >= 0.98
     assert seconds / len(pairs) < 10 / 3000
