@@ -217,8 +217,10 @@ def candidates(local: str, display: str) -> list[tuple[str, float, str]] | None:
 
 @lru_cache(maxsize=1)
 def _by_name() -> dict[str, str]:
-    return {names.key(names.read(name).whole): item.code for item in catalogue().items.values() if item.domain == "exam"
-            for name in (item.name_zh, item.name_en)}
+    """Item by the keys of its own names and of those that are not to be read word by word."""
+    exams = [(item.code, item.name_zh, item.name_en) for item in catalogue().items.values() if item.domain == "exam"]
+    usual = [(code, *text.split(";")) for code, text in words.pairs("exam-name")]
+    return {names.key(names.read(name).whole): code for code, *known in (*exams, *usual) for name in known}
 
 
 def _words(found: _Read) -> str:

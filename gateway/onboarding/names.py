@@ -22,6 +22,7 @@ _GREEK = str.maketrans({
 _MARKS = re.compile(r"[*★☆●▲△※◆■□✓√^]+")
 _NUMBERING = re.compile(r"^\s*(?:0\d{1,4}(?=[一-鿿a-z])|"
                         r"(?:no\.?\s*)?\d{1,3}\s*(?:[.、)]\s*(?!\d)|-\s+|\s+(?=[一-鿿])))")
+_DOTTED = re.compile(r"\b(?:[a-z]\.)+[a-z]\b\.?")  # S.G.P.T.
 _EXPLAINED = re.compile(r"([^,;]*[^,;\s])\s*[,;](?!\d)\s*([^,;]*[一-鿿].*)")
 _PARENS = re.compile(r"[(\[【{〔<《]([^()\[\]【】{}〔〕<>《》]*)[)\]】}〕>》]")
 _BEFORE = re.compile(r"^(?:痰|尿液|粪便|大便|24小时尿|24h尿|随机尿|晨尿|血清|血浆|全血|咽拭子|宫颈|分泌物)液?\s+(?=\S)")
@@ -51,7 +52,7 @@ def plain(text: str) -> str:
     """One width, one case, simplified characters, no marks and no numbering."""
     text = unicodedata.normalize("NFKC", text)
     text = _SIMPLIFIED.convert(text).lower() if not text.isascii() else text.lower()
-    text = _NUMBERING.sub("", _MARKS.sub("", text))
+    text = _DOTTED.sub(lambda found: found[0].replace(".", ""), _NUMBERING.sub("", _MARKS.sub("", text)))
     text = text.translate(_GREEK)
     if not text.isascii():
         for replacement, pattern in _REGIONAL:

@@ -79,9 +79,11 @@ _ALSO_LIKELY = 0.65
 def _tests(row: MenuRow) -> Iterable[Candidate]:
     found = {one.item: one for one in laboratory.named(row.local, row.display)}
     for one in [*found.values()]:
-        for item in _ALSO.get(one.item, ()):
-            how = f"{catalogue().items[one.item].name_en} is named, under which it is often listed"
-            found.setdefault(item, laboratory.Found(item, one.likeness * _ALSO_LIKELY, how))
+        named = catalogue().items[one.item]
+        if not laboratory.is_another(row.display, row.unit, named):
+            how = f"{named.name_en} is named, under which it is often listed"
+            for also in _ALSO.get(one.item, ()):
+                found.setdefault(also, laboratory.Found(also, one.likeness * _ALSO_LIKELY, how))
     for one in found.values():
         item = catalogue().items[one.item]
         likeness, reasons = laboratory.judged(one, item, row.unit, row.specimen, row.display)
