@@ -128,6 +128,7 @@ class Pipeline:
                                            "to resynchronize it", "MSH-13", detail="data-type")
             return
         stream = "|".join(header.field(n) for n in (3, 4, 5, 6))
+        arrival.inbound = self.store.keep(arrival.inbound)
         numbered = self.store.claim(stream, int(text), arrival.inbound.id)
         arrival.expected = numbered.expected
         if not numbered.accepted and arrival.inbound.receipt is None:
@@ -137,43 +138,48 @@ class Pipeline:
     def _settle(self, arrival: Arrival) -> Receipt:
         began = time.perf_counter()
         institution = ""
-        header, inbound = arrival.header, arrival.inbound
+        header = arrival.header
         try:
             if arrival.refusal or header is None or arrival.adapter is None:
                 raise arrival.refusal or GatewayError(Category.MALFORMED, "no MSH segment", "MSH")
             institution = arrival.adapter.source_for(header.sending_facility).institution
             receipt = self._linked(arrival, institution) if arrival.is_link else \
-                self._store(inbound, arrival.raw, arrival.adapter, header, arrival.peer)
+                self._store(arrival, arrival.adapter, header)
         except GatewayError as error:
-            if error.category is Category.BUSY or inbound.receipt:
+            if error.category is Category.BUSY or arrival.inbound.receipt:
                 # It stays `received`, to be run again at the next start or when it is resent; or what is stored already
                 # stays stored, though whoever sent it now may not.
-                receipt = _refused(inbound.id, error)
-                self.store.leave(inbound)
+                receipt = _refused(max(arrival.inbound.id, 0), error)
+                self.store.leave(arrival.inbound)
             else:
-                receipt = self._quarantine(inbound.id, institution, header, error)
+                receipt = self._quarantine(arrival.inbound.id, institution, header, error)
         except Exception as error:  # whatever escapes is our fault; the raw bytes are kept and replayable
             log.error("fault in the conversion: %s at %s", type(error).__name__, _place(error))
             fault = GatewayError(Category.FAULT, "an error of the gateway itself; the message is kept for a replay")
-            receipt = self._quarantine(inbound.id, institution, header, fault)
+            receipt = self._quarantine(arrival.inbound.id, institution, header, fault)
         self._log(header, institution, receipt, time.perf_counter() - began)
         return receipt
 
     def _linked(self, arrival: Arrival, institution: str) -> Receipt:
         """A message that only starts or resynchronizes the link: nothing beyond MSH counts (2.10.1 f)."""
-        receipt = Receipt(arrival.inbound.id)
-        self.store.write(Unit(settlement=Settlement(receipt.inbox_id, "stored", institution, "", receipt)), GATEWAY)
-        return receipt
+        inbox_id = arrival.inbound.id
+        settlement = Settlement(inbox_id, "stored", institution, "", Receipt(inbox_id))
+        self.store.write(Unit(settlement=settlement), GATEWAY)
+        assert settlement.receipt is not None
+        return settlement.receipt
 
-    def _store(self, inbound: Inbound, raw: bytes, adapter: Adapter, header: hl7v2.Header, peer: str) -> Receipt:
-        message = adapter.parse(raw)
+    def _store(self, arrival: Arrival, adapter: Adapter, header: hl7v2.Header) -> Receipt:
+        message = adapter.parse(arrival.raw)
         conversion = adapter.convert_hl7(message, header.sending_facility)
         institution = adapter.source_for(header.sending_facility).institution
-        receipt = _stored(inbound.id, conversion)
-        settlement = Settlement(inbound.id, "stored", institution, "^".join(header.message_type), receipt,
-                                conversion.unmapped)
-        access = Access(f"mllp:{header.sending_facility}", institution, "receive", f"inbox/{inbound.id}", 200, peer)
-        sender = _sender(adapter, header, peer) if conversion.orders or conversion.charges else None
+        if conversion.orders or conversion.unjoined or conversion.replaceable:  # settled later than its resources
+            arrival.inbound = self.store.keep(arrival.inbound)
+        inbox_id = arrival.inbound.id
+        settlement = Settlement(inbox_id, "stored", institution, "^".join(header.message_type),
+                                receipt := _stored(inbox_id, conversion), conversion.unmapped)
+        access = Access(f"mllp:{header.sending_facility}", institution, "receive",
+                        f"inbox/{inbox_id}" if inbox_id > 0 else "inbox", 200, arrival.peer)
+        sender = _sender(adapter, header, arrival.peer) if conversion.orders or conversion.charges else None
         billed = self.ordering.admit(conversion, sender) if sender else []
         waiting = self._joining.fill(conversion, institution) if conversion.unjoined or conversion.replaceable else None
         try:
@@ -192,7 +198,7 @@ class Pipeline:
         if waiting:
             self._write_anew(lambda: self._joining.again(waiting, institution), Unit(settlement=settlement))
         if sender is None or not conversion.orders:
-            return receipt
+            return settlement.receipt or receipt
         found, detail = self.ordering.match(conversion, sender)
         settlement.receipt = receipt = replace(receipt, detail=detail)
         self.store.write(Unit(settlement=settlement), GATEWAY)
@@ -249,8 +255,9 @@ class Pipeline:
         kind = "^".join(header.message_type) if header else ""
         if institution not in self._institutions:  # a name that anyone may invent (``per_facility``) gets no number
             institution = ""
-        self.store.settle_refused(Settlement(inbox_id, "quarantined", institution, kind, receipt))
-        return receipt
+        settlement = Settlement(inbox_id, "quarantined", institution, kind, receipt)
+        self.store.settle_refused(settlement)
+        return settlement.receipt or receipt
 
     @staticmethod
     def _log(header: hl7v2.Header | None, institution: str, receipt: Receipt, seconds: float) -> None:

@@ -65,7 +65,6 @@ def received(store: Store, seed: str) -> None:
 
 def noted(store: Store, seed: str) -> None:
     """Note three messages, settle the second, then wait for the end."""
-    store.write(Unit([Put(observation("first", "p1"))]), GATEWAY)  # takes ids for what is to come
     for n in range(3):
         inbound = store.note(f"message {seed} {n}".encode(), "hl7v2", "peer", "id", "LAB1")
         if n == 1:

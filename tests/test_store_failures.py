@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +92,15 @@ def test_another_program_holds_the_file(sqlite: Store, tmp_path: Path) -> None:
 def test_a_poisoned_unit_fails_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the database itself refuses hurts no unit that shared the commit."""
     from gateway.store import units
-    original = units.prepare
+    original = units.prepare_all
 
-    def prepare(put: Put, codec: Any) -> Any:
-        made = original(put, codec)
-        if put.resource["id"] == "poison":
-            made.index["idx_token"].append(("not a number",) if store._database.one_audit else (1 << 80,))
+    def prepare_all(puts: Sequence[Put], codec: Any) -> Any:
+        made = original(puts, codec)
+        for asked, one in zip(puts, made, strict=True):
+            if asked.resource["id"] == "poison":
+                one.index["idx_token"].append(("not a number",) if store._database.one_audit else (1 << 80,))
         return made
-    monkeypatch.setattr(units, "prepare", prepare)
+    monkeypatch.setattr(units, "prepare_all", prepare_all)
     outcomes: dict[str, str] = {}
 
     def one(name: str) -> None:

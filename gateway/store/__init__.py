@@ -10,6 +10,7 @@ processes on one database):
     store.record(raw, protocol, peer, control_id="", facility="", durable=False) -> Inbound   # raw bytes outlive the
                                                                                  # process; durable: and the power
     store.note(raw, protocol, peer, control_id="", facility="") -> Inbound   # outlive the process; a row when settled
+    store.keep(inbound) -> Inbound                                           # noted: a row now
     store.leave(inbound) -> None                                             # noted, BUSY: a row, when there can be one
     store.claim(stream, number, inbox_id) -> Numbered                        # sequence numbers (MSH-13)
     store.write(unit: Unit, caller: Caller) -> list[Written]                 # all or nothing; CONFLICT, FORBIDDEN, BUSY

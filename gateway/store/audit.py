@@ -19,9 +19,10 @@ COLUMNS = ("at", "outcome", "caller", "institution", "action", "target", "peer",
 Row = tuple[int, int, str, str | None, str, str, str, str]
 
 
-def row(access: Access, at: int, persons: tuple[int, ...] = ()) -> Row:
-    """An audit row of an access."""
-    return (at, access.outcome, access.caller, access.institution, access.action, access.target, access.peer,
+def row(access: Access, at: int, persons: tuple[int, ...] = (), inbox_id: int = 0) -> Row:
+    """An audit row of an access; ``inbox_id``: of the message that it was, for the target ``inbox``."""
+    target = access.target if access.target != "inbox" else f"inbox/{inbox_id}"
+    return (at, access.outcome, access.caller, access.institution, access.action, target, access.peer,
             ",".join(map(str, access.persons or persons)))
 
 

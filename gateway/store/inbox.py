@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.source import Unmapped, message_digest
 from gateway.store.codec import Codec
@@ -24,7 +25,7 @@ _SHOWN = ("id, received, settled, protocol, peer, facility, control_id, institut
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A message to record. ``received``: µs, 0 for the time of the transaction; ``id`` 0: it has none yet."""
+    """A message to record. ``received``: µs, 0 for the time of the transaction."""
 
     digest: bytes
     protocol: str
@@ -34,7 +35,13 @@ class Arrival:
     dict: int
     raw: bytes
     received: int = 0
-    id: int = 0
+
+
+class Noted(Protocol):
+    """`gateway.store.journal.Noted`: messages by ids below 0, until their row gives them one above."""
+
+    arrivals: dict[int, Arrival]
+    rows: OrderedDict[int, int]  # of those that have one
 
 
 def arrival(raw: bytes, protocol: str, peer: str, control_id: str, facility: str, codec: Codec,
@@ -88,9 +95,7 @@ def _known(reader: Reader, arrivals: Sequence[Arrival]) -> dict[bytes, tuple[int
 def _insert(transaction: Transaction, fresh: Mapping[bytes, Arrival], now: int, boot: int,
             attempts: int = 1) -> dict[bytes, int]:
     """Rows of new messages; the id of each digest."""
-    ids = {digest: a.id for digest, a in fresh.items() if a.id}
-    without = sorted(digest for digest in fresh if digest not in ids)
-    ids.update(zip(without, transaction.next("inbox", len(without)) if without else (), strict=True))
+    ids = dict(zip(sorted(fresh), transaction.next("inbox", len(fresh)) if fresh else (), strict=True))
     transaction.insert("inbox", _COLUMNS, [_columns(ids[digest], a, boot, RECEIVED, now, attempts=attempts)
                                            for digest, a in sorted(fresh.items())])
     return ids
@@ -109,17 +114,21 @@ def _receipt(inbox_id: int, row: Sequence[Any], resend: bool = False) -> Receipt
 
 
 def settle(transaction: Transaction, settlements: Sequence[Settlement], institution: Callable[[str], int],
-           now: int, noted: Mapping[int, Arrival]) -> None:
+           now: int, noted: Noted) -> dict[int, int]:
     """Write how messages ended. What was stored once stays stored, whatever a second run of it says.
 
-    ``noted``: the arrivals that have no row yet (`gateway.store.journal`): it is written here.
+    Returns the ids of the rows of those of ``noted`` (`gateway.store.journal`): the rows are written here.
     """
-    asked = {s.inbox_id for s in settlements if s.inbox_id}
-    before = dict(transaction.among("SELECT id, status FROM inbox WHERE id IN ?*", sorted(asked - noted.keys())))
+    row_of = {s.inbox_id: noted.rows[s.inbox_id] for s in settlements if s.inbox_id in noted.rows}
+    new = {s.inbox_id: noted.arrivals[s.inbox_id] for s in settlements if s.inbox_id in noted.arrivals}
     # Another process may have been given the same bytes at the same time, and have been first: then theirs is the row.
-    theirs = _known(transaction, [noted[n] for n in asked & noted.keys()]) if asked & noted.keys() else {}
-    row_of = {n: theirs[noted[n].digest][0] for n in asked & noted.keys() if noted[n].digest in theirs}
-    before.update((row[0], row[1]) for row in theirs.values())
+    theirs = _known(transaction, list(new.values())) if new else {}
+    row_of.update((n, theirs[a.digest][0]) for n, a in new.items() if a.digest in theirs)
+    ids = {row_of.get(s.inbox_id, s.inbox_id) for s in settlements}
+    before = dict(transaction.among("SELECT id, status FROM inbox WHERE id IN ?*", sorted(n for n in ids if n > 0)))
+    fresh = [n for n in sorted(new, reverse=True) if n not in row_of]
+    rows = dict(zip(transaction.next("inbox", len(fresh)) if fresh else (), fresh, strict=True))
+    row_of.update((n, inbox_id) for inbox_id, n in rows.items())
     ended: dict[int, Settlement] = {}
     unmapped = []
     for s in sorted(settlements, key=lambda s: s.inbox_id):
@@ -135,8 +144,8 @@ def settle(transaction: Transaction, settlements: Sequence[Settlement], institut
         status, number, receipt = STATUSES.index(s.status), institution(s.institution), s.receipt or Receipt(inbox_id)
         end = (now, receipt.category, receipt.message, receipt.where, receipt.detail, receipt.remark,
                receipt.remark_where)
-        if inbox_id in noted and inbox_id not in row_of:
-            inserts.append(_columns(inbox_id, noted[inbox_id], None, status, now, number, receipt.resources,
+        if inbox_id in rows:
+            inserts.append(_columns(inbox_id, new[rows[inbox_id]], None, status, now, number, receipt.resources,
                                     s.message_type) + end)
         else:
             updates.append((status, number, s.message_type, receipt.resources, *end, inbox_id))
@@ -145,6 +154,7 @@ def settle(transaction: Transaction, settlements: Sequence[Settlement], institut
                      'WHERE id = ?', updates)
     transaction.insert("inbox", _COLUMNS + _ENDED, inserts)
     _count(transaction, unmapped, now)
+    return row_of
 
 
 def _count(transaction: Transaction, unmapped: Sequence[tuple[int, Unmapped]], now: int) -> None:

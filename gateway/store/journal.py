@@ -19,10 +19,9 @@ import os
 import struct
 import threading
 import zlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -33,9 +32,8 @@ log = logging.getLogger("huren.store")
 
 SLOT = 16 * 1024
 SLOTS = 256
-_HEAD = struct.Struct("<III")  # bytes in all (0: free), their CRC-32, bytes of the JSON before the raw ones
-#: With fewer ids than this left, a transaction that writes anyway takes more.
-_FEW, _MORE = 64, 128
+_HEAD = struct.Struct("<III")  # bytes in all (0: free), CRC-32 begun with what follows, bytes of the JSON
+_REMEMBERED = 1024
 
 
 class Journal:
@@ -64,15 +62,14 @@ class Journal:
         assert self._map is not None
         at = slot * SLOT
         self._map[at + _HEAD.size:at + _HEAD.size + len(content)] = content
-        self._map[at:at + _HEAD.size] = _HEAD.pack(len(content), zlib.crc32(content), len(head))  # last: now it counts
+        self._map[at:at + _HEAD.size] = _HEAD.pack(len(content), zlib.crc32(content, len(head)), len(head))  # last: now it counts
         return slot
 
-    def free(self, slots: Iterable[int]) -> None:
-        """These arrivals are in the inbox now."""
-        for slot in slots:
-            assert self._map is not None
-            self._map[slot * SLOT:slot * SLOT + 4] = b"\0\0\0\0"
-            self._free.append(slot)
+    def free(self, slot: int) -> None:
+        """This arrival is in the inbox now."""
+        assert self._map is not None
+        self._map[slot * SLOT:slot * SLOT + 4] = b"\0\0\0\0"
+        self._free.append(slot)
 
     def close(self) -> None:
         """Leave what is still kept to the next start."""
@@ -143,55 +140,51 @@ def _read(content: bytes) -> Iterator[Arrival]:
     for at in range(0, len(content) - SLOT + 1, SLOT):
         size, checksum, head = _HEAD.unpack_from(content, at)
         kept = content[at + _HEAD.size:at + _HEAD.size + size]
-        if 0 < size <= SLOT - _HEAD.size and zlib.crc32(kept) == checksum:
+        if 0 < size <= SLOT - _HEAD.size and zlib.crc32(kept, head) == checksum:
             protocol, peer, control_id, facility, number, received, digest = orjson.loads(kept[:head])
             yield Arrival(bytes.fromhex(digest), protocol, peer, control_id, facility, number, kept[head:], received)
 
 
 class Noted:
-    """The messages of this process that are in its journal and not in the inbox yet; by id and by digest.
+    """The messages of this process that are in its journal and not in the inbox yet, by ids below 0.
 
-    An id is taken before the message has a row, from a few that a transaction took in advance.
+    The row of a message gives it its id: so ids are in the order in which messages ended, over all processes.
     """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._lock = threading.Lock()
-        self._ids: deque[int] = deque()
+        self._next = 0
         self._slots: dict[bytes, tuple[int, int]] = {}  # digest → id, slot
         self.arrivals: dict[int, Arrival] = {}
+        self.rows: OrderedDict[int, int] = OrderedDict()  # the last that got a row: two threads may be at one message
 
     def note(self, arrival: Arrival) -> int | None:
         """The id of an arrival that is safe now; None: record it in the inbox."""
         with self._lock:
             if known := self._slots.get(arrival.digest):
                 return known[0]  # the same bytes on another connection, or again after BUSY
-            if not self._ids or (slot := self._journal.put(arrival)) is None:
+            if (slot := self._journal.put(arrival)) is None:
                 return None
-            number = self._ids.popleft()
-            self._slots[arrival.digest] = number, slot
-            self.arrivals[number] = replace(arrival, id=number)
-            return number
+            self._next -= 1
+            self._slots[arrival.digest] = self._next, slot
+            self.arrivals[self._next] = arrival
+            return self._next
 
-    def known(self, arrival: Arrival) -> Arrival:
-        """The arrival that was noted of the same bytes, so that a row of it has the id that was given out."""
-        known = self._slots.get(arrival.digest)
-        return self.arrivals.get(known[0], arrival) if known else arrival
+    def by_digest(self, digest: bytes) -> int:
+        """The id of what is noted of these bytes, 0 for nothing."""
+        known = self._slots.get(digest)
+        return known[0] if known else 0
 
-    def wanted(self) -> int:
-        """How many ids the next transaction should take."""
-        return _MORE if len(self._ids) < _FEW else 0
-
-    def add_ids(self, ids: Sequence[int]) -> None:
-        """Ids that a committed transaction took."""
-        self._ids.extend(ids)
-
-    def settled(self, ids: Iterable[int]) -> None:
-        """Those that were noted of these are rows of the inbox now."""
+    def written(self, rows: Mapping[int, int]) -> None:
+        """These have rows of the inbox now."""
         with self._lock:
-            for number in ids:
+            for number, inbox_id in rows.items():
                 if arrival := self.arrivals.pop(number, None):
-                    self._journal.free([self._slots.pop(arrival.digest)[1]])
+                    self._journal.free(self._slots.pop(arrival.digest)[1])
+                    self.rows[number] = inbox_id
+            while len(self.rows) > _REMEMBERED:
+                self.rows.popitem(last=False)
 
     def left(self) -> AbstractContextManager[list[Arrival]]:
         """What dead processes had noted; their journals are removed when the block ends well."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from gateway.source import Resource, Unmapped
@@ -92,7 +92,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A recorded message: its raw bytes are committed. ``receipt`` is set when the same bytes were stored before."""
+    """A recorded message: its raw bytes are safe. ``receipt`` is set when the same bytes were stored before.
+
+    ``id`` below 0: it is noted and has no row of the inbox yet (`Store.note`, `Store.keep`).
+    """
 
     id: int
     receipt: Receipt | None = None
@@ -120,6 +123,12 @@ class Settlement:
     receipt: Receipt | None = None
     unmapped: list[Unmapped] = field(default_factory=list)
 
+    def settled_as(self, inbox_id: int) -> None:
+        """The row that a noted message (`Store.note`) got."""
+        self.inbox_id = inbox_id
+        if self.receipt:
+            self.receipt = replace(self.receipt, inbox_id=inbox_id)
+
 
 @dataclass(slots=True)
 class Access:
@@ -128,7 +137,8 @@ class Access:
     caller: str
     institution: str | None
     action: str  # "read", "vread", "history", "search", "create", "update", "delete", "batch", "receive"…
-    target: str  # "Observation/…" or "Observation?code=…" (values of searches are kept: this is the audit)
+    target: str  # "Observation/…" or "Observation?code=…" (values of searches are kept: this is the audit); "inbox":
+    # the message of the same unit
     outcome: int  # HTTP status, or 200/4xx-like for other edges
     peer: str = ""
     persons: tuple[int, ...] = ()

@@ -121,7 +121,7 @@ class Store:
     def __init__(self, database: Database, objects: Objects, journal: Journal) -> None:
         self.objects = objects
         self._noted = Noted(journal)
-        self._ids: Sequence[int] = ()  # of inbox rows to come, taken by the running transaction
+        self._rows: dict[int, int] = {}  # of noted messages, written by the running transaction
         self._database = database
         self._institutions = Institutions(database)
         self._number, self._slug = self._institutions.number, self._institutions.slug
@@ -165,7 +165,10 @@ class Store:
                                    inbox.arrival(raw, protocol, peer, control_id, facility, self.codec))
 
     def note(self, raw: bytes, protocol: str, peer: str, control_id: str = "", facility: str = "") -> Inbound:
-        """As ``record``, but the bytes need only outlive this process: `gateway.store.journal`. BUSY."""
+        """As ``record``, but the bytes need only outlive this process: `gateway.store.journal`. BUSY.
+
+        An id below 0 stands for the row that is written with the settlement, which has the row's then.
+        """
         arrival = inbox.arrival(raw, protocol, peer, control_id, facility, self.codec, time.time_ns() // 1000)
         with self._database.read() as reader:
             known = inbox.find(reader, arrival.digest)
@@ -173,6 +176,11 @@ class Store:
             return Inbound(*known)
         noted = None if known else self._noted.note(arrival)
         return Inbound(noted) if noted else self._writer.submit("record", arrival)
+
+    def keep(self, inbound: Inbound) -> Inbound:
+        """With a row of the inbox, where it is only noted. BUSY."""
+        arrival = self._noted.arrivals.get(inbound.id)
+        return self._writer.submit("record", arrival) if arrival else inbound
 
     def leave(self, inbound: Inbound) -> None:
         """It cannot be settled now: ``received`` in the inbox, as soon as the database can be written to again."""
@@ -205,9 +213,8 @@ class Store:
         return self._writer.submit("call", work)
 
     def _work_record(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            job.value = self._noted.known(job.value)
         inbox.record(transaction, jobs, self._now, self._database.boot)
+        self._rows.update((noted, job.result.id) for job in jobs if (noted := self._noted.by_digest(job.value.digest)))
 
     def _work_studies(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
         studies.put(transaction, jobs, lambda slug: self._institution(transaction, slug), self._now)
@@ -228,22 +235,29 @@ class Store:
             except GatewayError as error:
                 job.error = error
         self._news = units.write(accepted, lines.patients())
-        inbox.settle(transaction, [t.unit.settlement for t in accepted if t.unit.settlement],
-                     lambda slug: self._institution(transaction, slug), self._now, self._noted.arrivals)
-        if wanted := self._noted.wanted():
-            self._ids = transaction.next("inbox", wanted)
+        self._settle(transaction, [t.unit.settlement for t in accepted if t.unit.settlement])
         studies.published(transaction, [t.unit.published_study for t in accepted if t.unit.published_study])
         shown = lines.write(units.persons)
         for done in accepted:
             if more := shown.get(id(done.unit)):
                 done.persons = tuple(sorted(more.union(done.persons)))
         if self._database.one_audit:
-            transaction.insert("audit", audit.COLUMNS, [audit.row(t.unit.access, self._now, t.persons)
-                                                        for t in accepted if t.unit.access])
+            transaction.insert("audit", audit.COLUMNS, self._accesses(accepted))
+
+    def _accesses(self, tasks: Iterable[Task]) -> list[audit.Row]:
+        """The audit rows of units; a message is named by its row."""
+        return [audit.row(access, self._now, t.persons, self._row_of(t.unit.settlement))
+                for t in tasks if (access := t.unit.access)]
+
+    def _row_of(self, settlement: Settlement | None) -> int:
+        return self._rows.get(settlement.inbox_id, settlement.inbox_id) if settlement else 0
 
     def _work_refused(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
-        inbox.settle(transaction, [job.value for job in jobs], lambda slug: self._institution(transaction, slug),
-                     self._now, self._noted.arrivals)
+        self._settle(transaction, [job.value for job in jobs])
+
+    def _settle(self, transaction: Transaction, settlements: Sequence[Settlement]) -> None:
+        self._rows.update(inbox.settle(transaction, settlements, lambda slug: self._institution(transaction, slug),
+                                       self._now, self._noted))
 
     def _work_once(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
         self._uses += len(jobs)
@@ -265,18 +279,20 @@ class Store:
     def _before(self) -> None:
         """The time of a transaction: never before that of an earlier one of this process."""
         self._clock = self._now = max(self._clock + 1, time.time_ns() // 1000)
-        self._news, self._ids = set(), ()
+        self._news, self._rows = set(), {}
         self._institutions.begin()
 
     def _committed(self, jobs: Sequence[Job]) -> None:
         self._seen |= self._news
         self._institutions.committed()
-        self._noted.add_ids(self._ids)
-        self._noted.settled(_settled(jobs))
+        self._noted.written(self._rows)
+        units = [job.value for job in jobs if job.kind == "unit"]
         if not self._database.one_audit:
-            for job in jobs:
-                if job.kind == "unit" and job.value.unit.access:
-                    self._audit.add(audit.row(job.value.unit.access, self._now, job.value.persons))
+            for row in self._accesses(units):
+                self._audit.add(row)
+        for settlement in (*(t.unit.settlement for t in units), *(job.value for job in jobs if job.kind == "refuse")):
+            if settlement and settlement.inbox_id in self._rows:
+                settlement.settled_as(self._rows[settlement.inbox_id])
 
     # ---------------------------------------------------------------- reading resources
 
@@ -618,17 +634,6 @@ def _view(caller: Caller, resource_type: str) -> str | None:
     """The institution whose data alone this caller reads of a type, None: of all; FORBIDDEN where it may not read."""
     caller.require("r", resource_type)
     return caller.sees(resource_type, "r")
-
-
-def _settled(jobs: Sequence[Job]) -> Iterator[int]:
-    """The ids of the messages that have a row when these jobs are committed."""
-    for job in jobs:
-        if job.kind == "unit" and job.value.unit.settlement:
-            yield job.value.unit.settlement.inbox_id
-        elif job.kind == "refuse":
-            yield job.value.inbox_id
-        elif job.kind in ("record", "keep"):
-            yield job.result.id
 
 
 def _counted(reader: Reader) -> dict[str, Any]:
