@@ -62,7 +62,8 @@ class Journal:
         assert self._map is not None
         at = slot * SLOT
         self._map[at + _HEAD.size:at + _HEAD.size + len(content)] = content
-        self._map[at:at + _HEAD.size] = _HEAD.pack(len(content), zlib.crc32(content, len(head)), len(head))  # last: now it counts
+        checksum = zlib.crc32(content, len(head))
+        self._map[at:at + _HEAD.size] = _HEAD.pack(len(content), checksum, len(head))  # last: now it counts
         return slot
 
     def free(self, slot: int) -> None:
