@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets as random
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,8 +58,9 @@ from gateway.store.model import (
 )
 from gateway.store.numbering import Dictionaries, Institutions
 from gateway.store.objects import Objects
-from gateway.store.units import Task, Units, prepare, task
-from gateway.store.writer import REST, Job, Writer
+from gateway.store.units import prepare, task
+from gateway.store.working import Work
+from gateway.store.writer import REST, Writer
 
 _ROW = "SELECT pk, version, updated, dict, person, institution, id, body FROM resource WHERE "
 _READ = _ROW + "id = ?"
@@ -121,29 +121,19 @@ class Store:
     def __init__(self, database: Database, objects: Objects, journal: Journal) -> None:
         self.objects = objects
         self._noted = Noted(journal)
-        self._rows: dict[int, int] = {}  # of noted messages, written by the running transaction
         self._database = database
         self._institutions = Institutions(database)
         self._number, self._slug = self._institutions.number, self._institutions.slug
         self._institution = self._institutions.of  # takes a transaction
-        self._seen: set[int] = set()  # rows of the index's dictionary that are known to be committed
-        self._news: set[int] = set()  # those of the running transaction
-        self._now = 0  # of the running transaction
         self._tokens = clients.Tokens()
         self._counts: tuple[float, dict[str, Any]] = (0.0, {})
         self._state: tuple[float, bool] = (0.0, True)
-        self._clock = self._uses = 0
-        self._lock = threading.Lock()
         dictionaries = Dictionaries(database, self._call)
         self.codec = Codec(dictionaries.load, dictionaries.newest, dictionaries.add)
         self._lines = ledger.Lines(self.codec, self._slug)
         self._audit = audit.Audit(database)
-        self._writer = Writer(database, {"record": self._work_record, "keep": self._work_record,
-                                         "study": self._work_studies, "unit": self._work_units,
-                                         "refuse": self._work_refused,
-                                         "once": self._work_once, "sequence": sequence.claim,
-                                         "call": self._work_calls},
-                              self._committed, self._before)
+        self._work = Work(database, self.codec, self._institutions, self._noted, self._audit)
+        self._writer = Writer(database, self._work.workers, self._work.committed, self._work.begin)
 
     def close(self) -> None:
         """Write what waits and close every connection."""
@@ -211,88 +201,6 @@ class Store:
 
     def _call(self, work: Callable[[Transaction], Any]) -> Any:
         return self._writer.submit("call", work)
-
-    def _work_record(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
-        inbox.record(transaction, jobs, self._now, self._database.boot)
-        self._rows.update((noted, job.result.id) for job in jobs if (noted := self._noted.by_digest(job.value.digest)))
-
-    def _work_studies(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
-        studies.put(transaction, jobs, lambda slug: self._institution(transaction, slug), self._now)
-
-    def _work_units(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
-        units = Units(transaction, self.codec, self._institution, self._now, self._seen)
-        tasks: list[Task] = [job.value for job in jobs]
-        units.load(tasks)
-        lines = ledger.Ledger(transaction, self.codec, self._institution, self._now)
-        lines.load(line for task in tasks for line in task.lines)
-        accepted = []
-        for job in jobs:
-            try:
-                lines.check(job.value.lines)
-                job.result = units.decide(job.value)
-                lines.accept(job.value.unit, job.value.lines)
-                accepted.append(job.value)
-            except GatewayError as error:
-                job.error = error
-        self._news = units.write(accepted, lines.patients())
-        self._settle(transaction, [t.unit.settlement for t in accepted if t.unit.settlement])
-        studies.published(transaction, [t.unit.published_study for t in accepted if t.unit.published_study])
-        shown = lines.write(units.persons)
-        for done in accepted:
-            if more := shown.get(id(done.unit)):
-                done.persons = tuple(sorted(more.union(done.persons)))
-        if self._database.one_audit:
-            transaction.insert("audit", audit.COLUMNS, self._accesses(accepted))
-
-    def _accesses(self, tasks: Iterable[Task]) -> list[audit.Row]:
-        """The audit rows of units; a message is named by its row."""
-        return [audit.row(access, self._now, t.persons, self._row_of(t.unit.settlement))
-                for t in tasks if (access := t.unit.access)]
-
-    def _row_of(self, settlement: Settlement | None) -> int:
-        return self._rows.get(settlement.inbox_id, settlement.inbox_id) if settlement else 0
-
-    def _work_refused(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
-        self._settle(transaction, [job.value for job in jobs])
-
-    def _settle(self, transaction: Transaction, settlements: Sequence[Settlement]) -> None:
-        self._rows.update(inbox.settle(transaction, settlements, lambda slug: self._institution(transaction, slug),
-                                       self._now, self._noted))
-
-    def _work_once(self, transaction: Transaction, jobs: Sequence[Job]) -> None:
-        self._uses += len(jobs)
-        sweep = self._uses >= ledger.SWEEP
-        done = ledger.use_once(transaction, [job.value for job in jobs], self._now, sweep)
-        for job, first in zip(jobs, done, strict=True):
-            job.result = first
-        if sweep:
-            self._uses = 0
-
-    @staticmethod
-    def _work_calls(transaction: Transaction, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            try:
-                job.result = job.value(transaction)
-            except GatewayError as error:
-                job.error = error
-
-    def _before(self) -> None:
-        """The time of a transaction: never before that of an earlier one of this process."""
-        self._clock = self._now = max(self._clock + 1, time.time_ns() // 1000)
-        self._news, self._rows = set(), {}
-        self._institutions.begin()
-
-    def _committed(self, jobs: Sequence[Job]) -> None:
-        self._seen |= self._news
-        self._institutions.committed()
-        self._noted.written(self._rows)
-        units = [job.value for job in jobs if job.kind == "unit"]
-        if not self._database.one_audit:
-            for row in self._accesses(units):
-                self._audit.add(row)
-        for settlement in (*(t.unit.settlement for t in units), *(job.value for job in jobs if job.kind == "refuse")):
-            if settlement and settlement.inbox_id in self._rows:
-                settlement.settled_as(self._rows[settlement.inbox_id])
 
     # ---------------------------------------------------------------- reading resources
 
@@ -509,7 +417,7 @@ class Store:
         ids = self._call(lambda transaction: inbox.take_over(transaction, living, boot))
         with self._noted.left() as arrivals:
             if arrivals:
-                ids += self._call(lambda transaction: inbox.restore(transaction, arrivals, self._now, boot))
+                ids += self._call(lambda transaction: inbox.restore(transaction, arrivals, self._work.now, boot))
         with self._database.read() as reader:
             return inbox.show(reader, self._slug, self.codec, ids)
 
@@ -606,7 +514,7 @@ class Store:
         """Make every index row anew; returns how many resources. Goes on where a killed one stopped."""
         done = reindexing.run(self._database, self.codec, self._call, progress or (lambda done, total: None))
         self._state = (0.0, True)
-        self._call(lambda transaction: self._seen.clear())
+        self._call(lambda transaction: self._work.seen.clear())
         return done
 
     def _require_index(self) -> None:
