@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
@@ -280,3 +281,19 @@ def test_what_is_no_message_is_not_taken_for_one(store: Store) -> None:
     unit = Job("unit", task(Unit([], study), GATEWAY, store.codec))
     store._writer._write([recorded, unit])
     assert recorded.result.id == store.inbox()[0].id and 0 == study.inbox_id and "received" == store.inbox()[0].status
+
+
+def test_a_file_that_was_taken_for_a_dead_one_s_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who starts looks into it before its owner has locked it: what it held would be lost with the owner."""
+    lock = fcntl.flock
+
+    def late(file: int, how: int) -> None:
+        with monkeypatch.context() as other:
+            other.setattr(fcntl, "flock", lock)
+            with journal.Journal(tmp_path).left() as found:
+                assert [] == found
+        lock(file, how)
+    mine = journal.Journal(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert mine.put(_arrival(1)) is None
+    assert [] == list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ is acknowledged before it is read is recorded in the inbox at once (`Store.recor
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import mmap
@@ -126,6 +127,8 @@ class Journal:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)  # held as long as this process lives
+            if not os.fstat(file).st_nlink:  # a process that has just started was faster, and took it for a dead one's
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             os.posix_fallocate(file, 0, SLOT * SLOTS)  # a full disk is found now, not by a signal in the midst
             mapped = mmap.mmap(file, SLOT * SLOTS)
         except OSError:
