@@ -17,7 +17,7 @@ from store_samples import change, check_consistent, line
 from gateway.caller import GATEWAY, Caller
 from gateway.config import SHIPPED_ADAPTERS
 from gateway.conformance import examples
-from gateway.hl7v2.merge import LINK_ENDED, LINK_SINCE, OPPOSITE
+from gateway.hl7v2.merge import LINK_ENDED, LINK_SINCE, OPPOSITE, Edit, apply
 from gateway.source import Resource
 from gateway.store import Store
 from gateway.store.model import Unit
@@ -463,3 +463,12 @@ def test_any_sequence_of_merges_links_and_undos(store: Store, tmp_path: Path) ->
 
     run()
     check_consistent(store)
+
+
+@pytest.mark.parametrize("half", [{}, {"extension": [{"url": "other", "valueReference": {"display": "B"}}]},
+                                  {"extension": [{"url": "since", "valueInstant": "2024-05-03T00:00:00Z"}]}])
+def test_an_end_that_says_nothing_hinders_no_merge(half: dict[str, Any]) -> None:
+    """A FHIR client may have written half of the extension: the link is made, and what said nothing is gone."""
+    patient = {"resourceType": "Patient", "id": "a", "extension": [{"url": LINK_ENDED, **half}]}
+    made = apply(patient, [Edit("b", "seealso", "2024-05-02T00:00:00.000000Z", place="PID-3")])
+    assert [one["other"] for one in made["link"]] == [{"reference": "Patient/b"}] and "extension" not in made

@@ -98,11 +98,13 @@ def ends_of(patient: Resource) -> list[dict[str, Any]]:
 
 
 def _ended(patient: Resource) -> dict[str, str]:
-    """Other Patient → when its link to this one was undone."""
+    """Other Patient → when its link to this one was undone; an extension that does not say both says nothing."""
     found = {}
     for one in ends_of(patient):
         parts = {part.get("url"): part for part in one.get("extension", ())}
-        found[_other({"other": parts["other"]["valueReference"]})] = str(parts["since"]["valueInstant"])
+        other = _other({"other": parts.get("other", {}).get("valueReference")})
+        if other and (since := parts.get("since", {}).get("valueInstant")):
+            found[other] = str(since)
     return found
 
 
